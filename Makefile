@@ -1,0 +1,42 @@
+# The commands of this project; `make` alone lists them.
+PYTHON ?= $(or $(shell command -v python3.11),python3)
+DATA ?= company
+SEED ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format up down proof clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## virtual environment, pinned packages, base model (once; three minutes)
+	@command -v $(PYTHON) >/dev/null || { echo "set-up: This machine lacks Python 3.11."; exit 1; }
+	@$(PYTHON) -m deploy.local.setup
+
+demo: setup ## train an example company's model and ask it (DATA=company|stdlib SEED=1)
+	@.venv/bin/tailor demo --data $(DATA) --seed $(SEED)
+
+test: setup ## the whole suite on real parts, fault tests last (ARGS=… for pytest)
+	@.venv/bin/python -m pytest $(ARGS)
+
+lint: setup ## ruff and mypy; the import rules are a test
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+format: setup ## let ruff rewrite what it can
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+up: setup ## start the stack in .tailor/ and show its logs until Ctrl-C
+	@.venv/bin/tailor up
+
+down: setup ## stop the stack in .tailor/
+	@.venv/bin/tailor down
+
+proof: setup ## the long versions of tests: seeds, full counts (results: docs/proof.md)
+	@.venv/bin/python -m pytest -m proof $(ARGS)
+
+clean: ## remove caches; the environment, the models and the data stay
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
