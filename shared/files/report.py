@@ -1,0 +1,56 @@
+"""What validating a training file found: counts, and problems by line, never a row's text."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+Format = Literal["chat", "instruction", "prompt"]
+MAX_PROBLEMS = 50
+MIN_ROWS = 10
+"""A training file with fewer usable rows cannot start a job (``invalid_n_examples``)."""
+
+
+class Problem(BaseModel):
+    """One thing wrong, and where."""
+
+    line: int = Field(ge=1)
+    """Line of the user's file; in a workbook the row's number."""
+    message: str
+
+    def __str__(self) -> str:
+        return f"Line {self.line}: {self.message}"
+
+
+class Report(BaseModel):
+    """What is in a training file. Usable when there are no errors."""
+
+    format: Format | None = None
+    rows: int = 0
+    """Usable rows."""
+    errors: list[Problem] = []
+    warnings: list[Problem] = []
+    truncated: bool = False
+    """More errors than these: reading stopped after ``MAX_PROBLEMS``."""
+
+    @property
+    def ok(self) -> bool:
+        """Say whether the file can be used."""
+        return not self.errors
+
+    def summary(self, shown: int = 10) -> str:
+        """Return the first errors in one text, for an error message."""
+        text = " ".join(f"{problem}." for problem in self.errors[:shown])
+        hidden = len(self.errors) - shown
+        if hidden > 0:
+            text += f" And {hidden}{' or more' if self.truncated else ''} more."
+        return text
+
+    def add_error(self, line: int, message: str) -> None:
+        """Record an error; ``truncated`` is set when it was the last one recorded."""
+        self.errors.append(Problem(line=line, message=message))
+        self.truncated = len(self.errors) >= MAX_PROBLEMS
+
+    def add_warning(self, line: int, message: str) -> None:
+        """Record a warning, up to ``MAX_PROBLEMS`` of them."""
+        if len(self.warnings) < MAX_PROBLEMS:
+            self.warnings.append(Problem(line=line, message=message))

@@ -1,0 +1,88 @@
+"""Validation of a training file, streaming: every problem named by its line, every row normalised.
+
+Runs at upload and in ``tailor file check``. Each line of the normalised ``rows.jsonl`` is
+``{"line": <line in the user's file>, "messages": [{"role", "content", "weight"?}]}``.
+"""
+
+import hashlib
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from typing import IO, Any
+
+from shared.files.forms import KNOWN_KEYS, BadRow, Message, normalise
+from shared.files.readers import Unreadable, read
+from shared.files.report import MAX_PROBLEMS, MIN_ROWS, Format, Problem, Report
+
+__all__ = ["MAX_PROBLEMS", "MIN_ROWS", "Problem", "Report", "validate"]
+
+MAX_REMEMBERED_ROWS = 200_000
+"""Duplicates are looked for among the first rows only, so that memory stays bounded."""
+
+
+def validate(path: Path, filename: str, rows_path: Path | None = None) -> Report:
+    """Read the file at ``path`` as its user named it, ``filename``, and report what is in it.
+
+    With ``rows_path`` the normalised rows are written there. Never raises for bad content: whatever
+    is wrong stands in the report, with its line.
+    """
+    report = Report()
+    with rows_path.open("w", encoding="utf-8") if rows_path else nullcontext() as target:
+        check = _Check(report, target)
+        try:
+            for line, row in read(path, filename):
+                check.row(line, row)
+                if report.truncated:
+                    break
+        except Unreadable as error:
+            report.add_error(error.line, error.message)
+    if report.ok and report.rows == 0:
+        report.add_error(1, "the file holds no rows")
+    return report
+
+
+class _Check:
+    """What must be remembered from row to row."""
+
+    def __init__(self, report: Report, target: IO[str] | None) -> None:
+        self.report = report
+        self.target = target
+        self._first_lines: dict[bytes, int] = {}
+        self._warned_of_keys = False
+
+    def row(self, line: int, row: dict[str, Any] | BadRow) -> None:
+        """Count, compare and write one row, or record what is wrong with it."""
+        try:
+            if isinstance(row, BadRow):
+                raise row
+            form, messages = normalise(row)
+            self._same_format(form)
+        except BadRow as error:
+            self.report.add_error(line, str(error))
+            return
+        self.report.rows += 1
+        self._warn(line, row, messages)
+        if self.target is not None:
+            normal = {"line": line, "messages": messages}
+            self.target.write(json.dumps(normal, ensure_ascii=False) + "\n")
+
+    def _same_format(self, form: Format) -> None:
+        if self.report.format is None:
+            self.report.format = form
+        if form != self.report.format:
+            raise BadRow(
+                f"the file began with {self.report.format} rows; this one has the form {form}"
+            )
+
+    def _warn(self, line: int, row: dict[str, Any], messages: list[Message]) -> None:
+        if messages[-1]["role"] != "assistant":
+            self.report.add_warning(line, "what follows the last assistant message is not learnt")
+        if not self._warned_of_keys and not KNOWN_KEYS.issuperset(filter(None, row)):
+            self._warned_of_keys = True
+            self.report.add_warning(line, "columns or keys that Tailor does not use are ignored")
+        digest = hashlib.sha256(repr(messages).encode()).digest()[:16]
+        first = self._first_lines.get(digest)
+        if first is not None:
+            self.report.add_warning(line, f"the same as line {first}")
+        elif len(self._first_lines) < MAX_REMEMBERED_ROWS:
+            self._first_lines[digest] = line

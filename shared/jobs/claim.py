@@ -1,0 +1,65 @@
+"""Choosing the next job: PostgreSQL decides, the doorbell only wakes the one who asks.
+
+Fair share between tenants first, then priority, then age, under an advisory lock for the queue: the
+choice counts other rows, so two claimers without the lock would both see the same free share.
+"""
+
+from sqlalchemy import ScalarSelect, Select, func, or_, select
+from sqlalchemy.orm import Session, aliased
+
+from shared.jobs.models import FineTuningJob
+from shared.jobs.state import LEASED, State
+from shared.jobs.transitions import move
+
+
+def claim_next(session: Session, queue: str, owner: str) -> FineTuningJob | None:
+    """Claim the best queued job of ``queue`` as a new attempt of ``owner``; None when none is due.
+
+    The new attempt counts as fruitless until it passes the job's highest step
+    (shared/jobs/lease.py), so that it is counted however it ends.
+    """
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"claim:{queue}"))))
+    job_id = session.scalar(_best(queue))
+    if job_id is None:
+        return None
+    return move(
+        session,
+        job_id,
+        State.STARTING,
+        "A worker has taken the job",
+        new_attempt=True,
+        lease_owner=owner,
+        not_before=None,
+        fruitless_attempts=FineTuningJob.fruitless_attempts + 1,
+    )
+
+
+def _best(queue: str) -> Select[str]:
+    return (
+        select(FineTuningJob.id)
+        .where(
+            FineTuningJob.queue == queue,
+            FineTuningJob.state == State.QUEUED,
+            or_(
+                FineTuningJob.not_before.is_(None),
+                FineTuningJob.not_before <= func.clock_timestamp(),
+            ),
+        )
+        .order_by(
+            _running_of_its_tenant(),
+            FineTuningJob.priority.desc(),
+            FineTuningJob.created_at,
+            FineTuningJob.id,
+        )
+        .limit(1)
+    )
+
+
+def _running_of_its_tenant() -> ScalarSelect[int]:
+    running = aliased(FineTuningJob)
+    return (
+        select(func.count())
+        .where(running.tenant_id == FineTuningJob.tenant_id, running.state.in_(LEASED))
+        .correlate(FineTuningJob)
+        .scalar_subquery()
+    )

@@ -1,0 +1,149 @@
+"""The lease: a number that a worker moves and the scheduler watches, and what a lost one leads to.
+
+Every statement carries the attempt. An attempt counts as fruitless from its claim until it passes
+the highest step the job ever reached; so it is counted however it ends, also when its worker just
+vanished.
+"""
+
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import case, func, select, update
+from sqlalchemy.orm import Session
+
+from shared.jobs.models import FineTuningJob
+from shared.jobs.state import LEASED, State
+from shared.jobs.transitions import move
+
+FRUITLESS_LIMIT = 10
+"""So many attempts of any kind in a row without passing the highest step, and the job failed."""
+
+AFTER_LOST_LEASE = {State.CANCELLING: State.CANCELLED, State.PAUSING: State.PAUSED}
+"""Where a job goes whose holder is gone; from every other leased state back to ``queued``."""
+
+
+class Renewal(NamedTuple):
+    """What a heartbeat learns."""
+
+    state: State
+    cancel_requested: bool
+
+
+class HeldLease(NamedTuple):
+    """A leased job as one scan sees it."""
+
+    job_id: str
+    attempt: int
+    seq: int
+
+
+def renew(
+    session: Session, job_id: str, attempt: int, progress: dict[str, Any] | None = None
+) -> Renewal | None:
+    """Move the lease on and store ``progress``; None when the job is no longer this attempt's.
+
+    A step beyond the job's highest forgives the crashes and fruitless attempts before it.
+    """
+    values: dict[str, Any] = {"lease_seq": FineTuningJob.lease_seq + 1}
+    if progress is not None:
+        passed = FineTuningJob.highest_step < progress["step"]
+        values |= {
+            "progress": progress,
+            "highest_step": func.greatest(FineTuningJob.highest_step, progress["step"]),
+            "crashes": case((passed, 0), else_=FineTuningJob.crashes),
+            "fruitless_attempts": case((passed, 0), else_=FineTuningJob.fruitless_attempts),
+        }
+    row = session.execute(
+        update(FineTuningJob)
+        .where(
+            FineTuningJob.id == job_id,
+            FineTuningJob.attempt == attempt,
+            FineTuningJob.state.in_(LEASED),
+        )
+        .values(values)
+        .returning(FineTuningJob.state, FineTuningJob.cancel_requested)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    return Renewal(State(row.state), row.cancel_requested) if row else None
+
+
+def held_leases(session: Session) -> list[HeldLease]:
+    """Return every leased job with its lease number."""
+    rows = session.execute(
+        select(FineTuningJob.id, FineTuningJob.attempt, FineTuningJob.lease_seq).where(
+            FineTuningJob.state.in_(LEASED)
+        )
+    )
+    return [HeldLease(*row) for row in rows]
+
+
+def expire(session: Session, lease: HeldLease) -> State | None:
+    """Take the job from a holder that stopped renewing; None when the lease has moved after all."""
+    job = session.scalar(
+        select(FineTuningJob)
+        .where(
+            FineTuningJob.id == lease.job_id,
+            FineTuningJob.attempt == lease.attempt,
+            FineTuningJob.lease_seq == lease.seq,
+            FineTuningJob.state.in_(LEASED),
+        )
+        .with_for_update()
+    )
+    if job is None:
+        return None
+    to = AFTER_LOST_LEASE.get(State(job.state))
+    if to is None:
+        requeued = requeue(session, job, "The worker was lost; the job goes back to the queue")
+        return State(requeued.state)
+    move(session, job.id, to, f"The worker was lost; the job is {to}", attempt=job.attempt)
+    return to
+
+
+def requeue(
+    session: Session,
+    job: FineTuningJob,
+    message: str,
+    *,
+    delay_seconds: float = 0,
+    **values: Any,
+) -> FineTuningJob:
+    """Send a held job back to the queue, or fail it where nothing has come of too many attempts.
+
+    ``job`` names the attempt that fences the move; its counters are read afresh.
+    """
+    fruitless = session.scalar(
+        select(FineTuningJob.fruitless_attempts).where(FineTuningJob.id == job.id)
+    )
+    if fruitless is not None and fruitless >= FRUITLESS_LIMIT:
+        return fail_as_poisoned(session, job, f"{fruitless} attempts in a row made no progress")
+    not_before = (
+        func.clock_timestamp() + timedelta(seconds=delay_seconds) if delay_seconds else None
+    )
+    return move(
+        session,
+        job.id,
+        State.QUEUED,
+        message,
+        attempt=job.attempt,
+        level="warn",
+        lease_owner=None,
+        not_before=not_before,
+        **values,
+    )
+
+
+def fail_as_poisoned(
+    session: Session, job: FineTuningJob, reason: str, **values: Any
+) -> FineTuningJob:
+    """End a job that would otherwise go round for ever."""
+    message = f"The job was given up: {reason}"
+    return move(
+        session,
+        job.id,
+        State.FAILED,
+        message,
+        attempt=job.attempt,
+        level="error",
+        error={"code": "poisoned", "message": message, "param": None},
+        **values,
+    )

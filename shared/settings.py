@@ -1,0 +1,86 @@
+"""Settings that several services compose: typed, frozen, read from ``TAILOR_*`` once at the entry.
+
+Nothing here has a default secret. A list is written as JSON, a duration in seconds.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class TailorSettings(BaseSettings):
+    """What every settings class shares: the prefix, and that it never changes once built."""
+
+    model_config = SettingsConfigDict(env_prefix="TAILOR_", frozen=True, extra="ignore")
+
+    log_level: str = "INFO"
+
+
+class SystemDatabaseSettings(TailorSettings):
+    """Access as ``tailor_system``: key look-up, admin, worker, scheduler."""
+
+    system_database_url: SecretStr
+    """SQLAlchemy URL, ``postgresql+psycopg://tailor_system:…@/tailor?host=…``."""
+
+
+class BrokerSettings(TailorSettings):
+    """Where the doorbells ring."""
+
+    broker_url: SecretStr
+    """Celery broker URL, ``redis://:password@host:port/0`` or ``redis+socket:///path``."""
+
+
+class StoreSettings(TailorSettings):
+    """Where uploads, attempts and adapters live, and the base models' weights."""
+
+    store_dir: Path
+    models_dir: Path
+    """One folder per catalog name, made by ``make setup``."""
+
+
+class InferenceClientSettings(TailorSettings):
+    """How gateway, worker and scheduler reach the inference service."""
+
+    inference_url: str
+    inference_secret: SecretStr
+
+
+class JobTimings(TailorSettings):
+    """The job protocol's clocks. Fault tests divide all of them by one factor of at most 10."""
+
+    heartbeat_seconds: Seconds = 5
+    """The supervisor renews its lease this often."""
+    lease_window_seconds: Seconds = 30
+    """A lease unchanged for this long of unbroken observation is expired."""
+    scan_gap_seconds: Seconds = 10
+    """A gap between two scans longer than this restarts every observation window."""
+    scheduler_interval_seconds: Seconds = 5
+    rering_age_seconds: Seconds = 10
+    """A queued job unclaimed for this long is rung for again."""
+    crash_backoff_seconds: tuple[Seconds, ...] = (10, 60, 300)
+    """Waiting time after the first, second, third crash of the trainer, each ±20 %."""
+    watchdog_seconds: Seconds = 60
+    """Idle, with rings outstanding and Redis reachable, for this long: the worker exits."""
+    checkpoint_seconds: Seconds = 120
+    """A checkpoint is saved at least this often, and at the end of every epoch."""
+    publish_retry_seconds: Seconds = 5
+    publish_wait_seconds: Seconds = 600
+    """How long publication waits, keeping its lease, for an inference service that is away."""
+
+    def divided(self, factor: float) -> dict[str, str]:
+        """Return the environment variables that set every clock to ``1/factor`` of its value."""
+        env = {}
+        for name in JobTimings.model_fields:
+            value = getattr(self, name)
+            if name == "log_level":
+                continue
+            if isinstance(value, tuple):
+                text = "[" + ",".join(str(seconds / factor) for seconds in value) + "]"
+            else:
+                text = str(value / factor)
+            env[f"TAILOR_{name.upper()}"] = text
+        return env

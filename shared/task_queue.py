@@ -1,0 +1,130 @@
+"""The doorbell: a Celery message that says "train next" and names no job.
+
+Losing, doubling or reordering messages is harmless: whoever hears one asks PostgreSQL what to do.
+"""
+
+import logging
+import threading
+import time
+from contextlib import suppress
+from queue import Full, Queue
+from typing import NamedTuple
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+TRAIN_NEXT = "tailor.train_next"
+RING_TIMEOUT_SECONDS = 1.0
+MAX_WAITING_RINGS = 100
+PATIENCE = {
+    "socket_connect_timeout": RING_TIMEOUT_SECONDS,
+    "socket_timeout": RING_TIMEOUT_SECONDS,
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0.1,
+    "interval_max": 0.1,
+}
+"""For whoever must not wait: without it kombu looks for a dead broker for 6 s, also unasked."""
+
+log = logging.getLogger(__name__)
+
+
+def make_celery(broker_url: str) -> Celery:
+    """Build the Celery application; the reason for each setting is in docs/job-lifecycle.md."""
+    app = Celery("tailor", broker=broker_url, fixups=[], set_as_current=False)
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=False,
+        worker_prefetch_multiplier=1,
+        worker_concurrency=1,
+        worker_enable_remote_control=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_hijack_root_logger=False,
+        worker_send_task_events=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "visibility_timeout": 8 * 24 * 3600,
+            "socket_connect_timeout": RING_TIMEOUT_SECONDS,
+        },
+        task_default_queue="default",
+    )
+    return app
+
+
+def in_haste(app: Celery) -> Celery:
+    """Let ``app`` give up on an absent broker within a second or two; not for a worker's own."""
+    app.conf.broker_transport_options = {**app.conf.broker_transport_options, **PATIENCE}
+    return app
+
+
+def ring(app: Celery, queue: str = "default") -> bool:
+    """Send one doorbell; False, never an exception, when the broker cannot be reached."""
+    try:
+        app.send_task(TRAIN_NEXT, args=[queue], queue=queue, retry=False, ignore_result=True)
+    except (OperationalError, OSError) as error:
+        log.warning("doorbell not rung", extra={"data": {"reason": type(error).__name__}})
+        return False
+    return True
+
+
+class Doorbell:
+    """Rings from one thread of its own: nobody waits for the broker, and rings cannot pile up.
+
+    A ring that finds ``MAX_WAITING_RINGS`` others waiting is dropped; the scheduler rings again.
+    """
+
+    def __init__(self, app: Celery, queue: str = "default") -> None:
+        # A broker that accepts but does not answer must not hold the thread either.
+        self._app = in_haste(app)
+        self._queue = queue
+        self._waiting: Queue[bool] = Queue(MAX_WAITING_RINGS)
+        self._thread = threading.Thread(target=self._run, name="doorbell", daemon=True)
+
+    def start(self) -> None:
+        """Begin to ring; the first ring opens the connection before anybody needs it."""
+        self._thread.start()
+        self.ring()
+
+    def ring(self) -> None:
+        """Ring soon; returns at once and never fails."""
+        with suppress(Full):
+            self._waiting.put_nowait(True)
+
+    def stop(self) -> None:
+        """End the thread, after the rings that are waiting or two time-outs."""
+        with suppress(Full):
+            self._waiting.put_nowait(False)
+        self._thread.join(2 * RING_TIMEOUT_SECONDS)
+        self._app.close()
+
+    def _run(self) -> None:
+        while self._waiting.get():
+            ring(self._app, self._queue)
+
+
+class Outstanding(NamedTuple):
+    """Doorbells that may still lead to a claim."""
+
+    waiting: int
+    """In the queue: nobody has taken them yet."""
+    in_hand: int
+    """Given to a worker a moment ago and not acknowledged (of all queues)."""
+
+
+def outstanding(app: Celery, queue: str, moment_seconds: float = 10) -> Outstanding:
+    """Count a queue's doorbells; raises redis or kombu errors when the broker is away.
+
+    A ring unacknowledged for longer than a moment leads to no claim: its worker is training, or was
+    killed and left it behind until the visibility time-out, eight days later.
+    """
+    with app.connection_for_read(transport_options=PATIENCE) as connection:
+        channel = connection.channel()
+        now = time.time()
+        in_hand = channel.client.zcount(
+            channel.unacked_index_key, now - moment_seconds, now + moment_seconds
+        )
+        return Outstanding(int(channel.client.llen(queue)), int(in_hand))
