@@ -1,0 +1,58 @@
+"""Tenants and keys, for the administrator's key only (the front door sees to that).
+
+POST|GET /admin/tenants · POST|GET /admin/tenants/{tenant_id}/keys
+DELETE /admin/keys/{key_id}. A key's secret is shown in the answer that makes it, and never again.
+"""
+
+from fastapi import APIRouter
+from sqlalchemy import select
+
+from services.api.admin import service
+from services.api.admin.schemas import KeyOut, NewKeyOut, NewTenantOut, TenantIn, TenantOut
+from services.api.deps import SystemSessionDep
+from services.api.pagination import Cursor, Limit, Listing, page
+from shared.tenants.models import ApiKey, Tenant
+
+router = APIRouter(prefix="/admin")
+
+
+@router.post("/tenants", status_code=201)
+def create_tenant(body: TenantIn, session: SystemSessionDep) -> NewTenantOut:
+    """Create a tenant and its first key."""
+    tenant = service.create_tenant(session, body.name)
+    key, secret = service.create_key(session, tenant)
+    shown = TenantOut.of(tenant).model_dump()
+    return NewTenantOut(**shown, api_key=secret, api_key_id=key.id)
+
+
+@router.get("/tenants")
+def list_tenants(
+    session: SystemSessionDep, after: Cursor = None, limit: Limit = 100
+) -> Listing[TenantOut]:
+    """List the tenants, newest first."""
+    rows, has_more = page(session, select(Tenant), Tenant.id, after=after, limit=limit)
+    return Listing(data=[TenantOut.of(row) for row in rows], has_more=has_more)
+
+
+@router.post("/tenants/{tenant_id}/keys", status_code=201)
+def create_key(tenant_id: str, session: SystemSessionDep) -> NewKeyOut:
+    """Create a further key for a tenant."""
+    tenant = service.find_tenant(session, tenant_id)
+    return NewKeyOut.of_new(*service.create_key(session, tenant))
+
+
+@router.get("/tenants/{tenant_id}/keys")
+def list_keys(
+    tenant_id: str, session: SystemSessionDep, after: Cursor = None, limit: Limit = 100
+) -> Listing[KeyOut]:
+    """List a tenant's keys, newest first, without their secrets."""
+    service.find_tenant(session, tenant_id)
+    query = select(ApiKey).where(ApiKey.tenant_id == tenant_id)
+    rows, has_more = page(session, query, ApiKey.id, after=after, limit=limit)
+    return Listing(data=[KeyOut.of(row) for row in rows], has_more=has_more)
+
+
+@router.delete("/keys/{key_id}")
+def revoke_key(key_id: str, session: SystemSessionDep) -> KeyOut:
+    """Revoke a tenant's key; it stops working within seconds."""
+    return KeyOut.of(service.revoke_key(session, key_id))

@@ -1,0 +1,89 @@
+"""The API application: ``create_app(settings)`` builds its parts and routes; nothing at import."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+from anyio import to_thread
+from fastapi import FastAPI
+
+from services.api import health
+from services.api.admin.routes import router as admin_routes
+from services.api.auth import KeyRing
+from services.api.completions.routes import router as completion_routes
+from services.api.deps import Parts
+from services.api.errors import add_error_handlers
+from services.api.files.routes import router as file_routes
+from services.api.files.upload import sweep_incoming
+from services.api.front_door import FrontDoor
+from services.api.jobs.routes import router as job_routes
+from services.api.metrics import Metrics
+from services.api.models.routes import router as model_routes
+from services.api.settings import ApiSettings
+from shared.catalog import load_catalog
+from shared.db import make_engine
+from shared.storage import LocalStore
+from shared.task_queue import Doorbell, make_celery
+
+
+def create_app(settings: ApiSettings) -> FastAPI:
+    """Build the application; connections are opened when they are first needed."""
+    parts = _build_parts(settings)
+    app = FastAPI(title="Tailor", openapi_url=None, lifespan=_lifespan)
+    app.state.parts = parts
+    app.include_router(health.router)
+    app.include_router(admin_routes)
+    for router in (file_routes, job_routes, model_routes, completion_routes):
+        app.include_router(router, prefix="/v1")
+    add_error_handlers(app)
+    app.add_middleware(
+        FrontDoor,
+        keys=parts.keys,
+        metrics=parts.metrics,
+        upload_max_bytes=settings.upload_max_bytes,
+        json_max_bytes=settings.json_max_bytes,
+    )
+    return app
+
+
+def _build_parts(settings: ApiSettings) -> Parts:
+    system_engine = make_engine(settings.system_database_url.get_secret_value())
+    return Parts(
+        settings=settings,
+        catalog=load_catalog(),
+        store=LocalStore(settings.store_dir),
+        tenant_engine=make_engine(
+            settings.database_url.get_secret_value(), settings.database_connections
+        ),
+        system_engine=system_engine,
+        keys=KeyRing(system_engine, settings.key_cache_seconds),
+        doorbell=Doorbell(make_celery(settings.broker_url.get_secret_value())),
+        metrics=Metrics(),
+        inference=_inference_client(settings),
+    )
+
+
+def _inference_client(settings: ApiSettings) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        base_url=settings.inference_url,
+        headers={"authorization": f"Bearer {settings.inference_secret.get_secret_value()}"},
+        timeout=httpx.Timeout(settings.inference_timeout_seconds, connect=5),
+        # Admission is the inference service's own business; here nobody waits for a connection.
+        # An idle connection is given up before vLLM's server closes it, which it does after 5 s.
+        limits=httpx.Limits(
+            max_connections=None, max_keepalive_connections=100, keepalive_expiry=2
+        ),
+        trust_env=False,
+    )
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    parts: Parts = app.state.parts
+    await to_thread.run_sync(sweep_incoming, parts.store)
+    parts.doorbell.start()
+    yield
+    parts.doorbell.stop()
+    await parts.inference.aclose()
+    parts.tenant_engine.dispose()
+    parts.system_engine.dispose()

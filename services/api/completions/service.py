@@ -1,0 +1,184 @@
+"""The gateway: a public model name in the tenant's own scope, a body built anew, an answer rebuilt.
+
+The first chunk is fetched before the status line is sent, so that an upstream error is a real
+error. Metering and the abort upstream happen however the answer ends.
+"""
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from anyio import to_thread
+
+from services.api.completions import answers, upstream
+from services.api.completions.answers import Label, Shape
+from services.api.completions.connection import EventStream
+from services.api.completions.metering import Meter
+from services.api.completions.schemas import CompletionOptions
+from services.api.deps import Parts
+from services.api.errors import payload
+from services.api.models.service import find_adapter, find_base
+from shared.catalog import BaseModelEntry
+from shared.db import tenant_transaction
+from shared.errors import InvalidRequest, TailorError
+from shared.ids import new_id
+
+
+@dataclass(frozen=True)
+class Target:
+    """The model that answers."""
+
+    name: str
+    """Inside the inference service: an adapter's id, or a base model's name."""
+    context_length: int
+    is_adapter: bool
+
+
+@dataclass(frozen=True)
+class Call:
+    """One completion on its way."""
+
+    parts: Parts
+    shape: Shape
+    asked: CompletionOptions
+    body: dict[str, Any]
+    label: Label
+    meter: Meter
+
+
+async def prepare(parts: Parts, tenant_id: str, shape: Shape, asked: CompletionOptions) -> Call:
+    """Find the model and build the upstream request; raise what is wrong with it."""
+    target = await to_thread.run_sync(_target, parts, tenant_id, asked.model)
+    label = Label(new_id(shape.id_prefix), int(time.time()), asked.model)
+    meter = Meter(parts.metrics, tenant_id, asked.model, is_adapter=target.is_adapter)
+    return Call(parts, shape, asked, _body(parts, tenant_id, asked, target), label, meter)
+
+
+async def answer(call: Call) -> dict[str, Any]:
+    """Return a complete answer."""
+    async with AsyncExitStack() as stack:
+        stack.callback(call.meter.record)
+        with call.meter.noting_refusal():
+            found = await upstream.read_whole(await _open(call, stack))
+        call.meter.count(found.get("usage"))
+        call.meter.outcome = "ok"
+        return answers.whole(call.shape, call.label, found)
+
+
+async def stream(call: Call) -> EventStream:
+    """Return a streamed answer whose first chunk is already here."""
+    async with AsyncExitStack() as stack:
+        stack.callback(call.meter.record)
+        with call.meter.noting_refusal():
+            events = upstream.events(await _open(call, stack))
+            stack.push_async_callback(events.aclose)
+            first = await _first(events, call)
+        resources = stack.pop_all()
+    return EventStream(_relay(call, first, events), resources)
+
+
+def _target(parts: Parts, tenant_id: str, name: str) -> Target:
+    base = find_base(parts.catalog, parts.settings.models_dir, name)
+    if base is not None:
+        return Target(base.name, base.context_length, is_adapter=False)
+    with tenant_transaction(parts.tenant_engine, tenant_id) as session:
+        adapter = find_adapter(session, tenant_id, name)
+    entry: BaseModelEntry = parts.catalog.get(adapter.base_model)
+    return Target(adapter.id, entry.context_length, is_adapter=True)
+
+
+def _body(parts: Parts, tenant_id: str, asked: CompletionOptions, target: Target) -> dict[str, Any]:
+    tokens = asked.answer_tokens()
+    if tokens is not None and tokens > target.context_length:
+        raise InvalidRequest(
+            f"max_tokens is at most {target.context_length}, the model's context length.",
+            "max_tokens",
+            "context_length_exceeded",
+        )
+    body = asked.forwarded() | {
+        "model": target.name,
+        "max_tokens": tokens or min(parts.settings.default_max_tokens, target.context_length - 1),
+        "cache_salt": cache_salt(parts.settings.cache_salt_key.get_secret_value(), tenant_id),
+    }
+    if asked.stream:
+        # Running totals with every chunk: a caller who leaves midway is still metered.
+        body["stream"] = True
+        body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
+    return body
+
+
+def cache_salt(key: str, tenant_id: str) -> str:
+    """Return what keeps one tenant's prefix cache from being seen by another."""
+    return hmac.new(key.encode(), tenant_id.encode(), hashlib.sha256).hexdigest()
+
+
+async def _open(call: Call, stack: AsyncExitStack) -> httpx.Response:
+    try:
+        return await _enter(call, stack, call.body)
+    except upstream.ContextLengthExceeded:
+        if call.asked.answer_tokens() is not None:
+            raise
+    # Our default was too long for this prompt: null takes what room there is.
+    return await _enter(call, stack, call.body | {"max_tokens": None})
+
+
+async def _enter(call: Call, stack: AsyncExitStack, body: dict[str, Any]) -> httpx.Response:
+    post = upstream.posted(call.parts.inference, call.shape.path, body, call.asked.model)
+    return await stack.enter_async_context(post)
+
+
+async def _first(events: AsyncGenerator[dict[str, Any]], call: Call) -> dict[str, Any]:
+    try:
+        first = await anext(events)
+    except (upstream.BrokenStream, StopAsyncIteration) as error:
+        raise upstream.away() from error
+    if "error" in first:
+        raise _error_in(first, call)
+    return first
+
+
+async def _relay(
+    call: Call, first: dict[str, Any], events: AsyncGenerator[dict[str, Any]]
+) -> AsyncGenerator[bytes]:
+    try:
+        event: dict[str, Any] | None = first
+        while event is not None:
+            if "error" in event:
+                raise _error_in(event, call)
+            call.meter.count(event.get("usage"))
+            for piece in _pieces(call, event):
+                yield _sse(piece)
+            event = await anext(events, None)
+    except (TailorError, upstream.BrokenStream) as error:
+        call.meter.outcome = "broken"
+        yield _sse(payload(error if isinstance(error, TailorError) else upstream.away()))
+        return
+    call.meter.outcome = "ok"
+    yield b"data: [DONE]\n\n"
+
+
+def _pieces(call: Call, event: dict[str, Any]) -> list[dict[str, Any]]:
+    wants_usage = bool(call.asked.stream_options and call.asked.stream_options.include_usage)
+    if event.get("choices"):
+        piece = answers.chunk(call.shape, call.label, event)
+        return [piece | {"usage": None} if wants_usage else piece]
+    if wants_usage and event.get("usage"):
+        return [answers.usage_chunk(call.shape, call.label, event["usage"])]
+    return []
+
+
+def _error_in(event: dict[str, Any], call: Call) -> TailorError:
+    error = event["error"]
+    status = error.get("code") if isinstance(error, dict) else None
+    return upstream.error_of(status if isinstance(status, int) else 500, event, call.asked.model)
+
+
+def _sse(piece: dict[str, Any]) -> bytes:
+    text = json.dumps(piece, ensure_ascii=False, separators=(",", ":"))
+    return b"data: " + text.encode(errors="replace") + b"\n\n"

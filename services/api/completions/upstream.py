@@ -1,0 +1,127 @@
+"""The inference service over HTTP: requests out, whole answers or events in, its errors translated.
+
+An error's text may name the adapter inside; it leaves with the model's public name.
+"""
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from shared.errors import InvalidRequest, NotFound, RateLimited, TailorError, UpstreamUnavailable
+from shared.ids import ADAPTER_ID
+
+DONE = "[DONE]"
+TOO_LONG_PARAMS = {"input_tokens", "input_text", "max_tokens", "max_completion_tokens"}
+"""The parameter that vLLM names when prompt and answer do not fit the context."""
+MAX_EVENT_BYTES = 2**20
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """Prompt and answer together are longer than the model's context."""
+
+    default_code = "context_length_exceeded"
+
+
+class BrokenStream(Exception):
+    """The inference service stopped in the middle of an answer."""
+
+
+def away() -> UpstreamUnavailable:
+    """Build the error for an inference service that does not answer."""
+    return UpstreamUnavailable(
+        "The inference service cannot be reached; try again shortly.", code="inference_unavailable"
+    )
+
+
+@asynccontextmanager
+async def posted(
+    client: httpx.AsyncClient, path: str, body: Mapping[str, Any], model: str
+) -> AsyncIterator[httpx.Response]:
+    """Send a request and yield the answer, its body unread; leaving aborts it upstream.
+
+    Raises what the caller should see, speaking of ``model``, for any answer but 200.
+    """
+    request = client.build_request("POST", path, json=body)
+    try:
+        response = await client.send(request, stream=True)
+    except httpx.TransportError as error:
+        raise away() from error
+    try:
+        if response.status_code != 200:
+            raise error_of(response.status_code, await _whole(response), model)
+        yield response
+    finally:
+        await response.aclose()
+
+
+async def read_whole(response: httpx.Response) -> dict[str, Any]:
+    """Read a complete JSON answer."""
+    answer = await _whole(response)
+    if "choices" not in answer:
+        raise away()
+    return answer
+
+
+async def events(response: httpx.Response) -> AsyncGenerator[dict[str, Any]]:
+    """Yield the events of a stream until its ``[DONE]``; raise BrokenStream when that is missing.
+
+    Lines end at a line feed only: httpx's own splitting also cuts at U+2028 inside the JSON.
+    """
+    try:
+        async for line in _lines(response):
+            if not line.startswith(b"data:"):
+                continue
+            data = line[5:].strip().decode(errors="replace")
+            if data == DONE:
+                return
+            event = json.loads(data)
+            if not isinstance(event, dict):
+                break
+            yield event
+    except (httpx.TransportError, httpx.StreamError, ValueError) as error:
+        raise BrokenStream from error
+    raise BrokenStream
+
+
+def error_of(status: int, answer: Mapping[str, Any], model: str) -> TailorError:
+    """Translate an error of the inference service."""
+    error = answer.get("error")
+    fields: Mapping[str, Any] = error if isinstance(error, dict) else {}
+    message = ADAPTER_ID.sub(model, str(fields.get("message") or "The request was refused."))
+    param = fields.get("param")
+    param = param if isinstance(param, str) else None
+    if status in (400, 422):
+        kind = ContextLengthExceeded if param in TOO_LONG_PARAMS else InvalidRequest
+        return kind(message, "messages" if param in {"input_tokens", "input_text"} else param)
+    if status == 404:
+        return NotFound(
+            f"The model `{model}` does not exist or you do not have access to it.",
+            "model",
+            "model_not_found",
+        )
+    if status == 429:
+        return RateLimited("The inference service is busy; try again shortly.")
+    return away()
+
+
+async def _whole(response: httpx.Response) -> dict[str, Any]:
+    try:
+        answer = json.loads(await response.aread())
+    except httpx.TransportError as error:
+        raise away() from error
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
+    rest = b""
+    async for piece in response.aiter_bytes():
+        *lines, rest = (rest + piece).split(b"\n")
+        if len(rest) > MAX_EVENT_BYTES:
+            raise BrokenStream
+        for line in lines:
+            yield line

@@ -1,0 +1,63 @@
+"""What routes ask for: the parts built at start, the caller's tenant, and a transaction."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import httpx
+from fastapi import Depends, Request
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from services.api.auth import Caller, KeyRing
+from services.api.metrics import Metrics
+from services.api.settings import ApiSettings
+from shared.catalog import Catalog
+from shared.db import tenant_transaction, transaction
+from shared.storage import LocalStore
+from shared.task_queue import Doorbell
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything with a life as long as the process."""
+
+    settings: ApiSettings
+    catalog: Catalog
+    store: LocalStore
+    tenant_engine: Engine
+    """Connects as tailor_api."""
+    system_engine: Engine
+    keys: KeyRing
+    doorbell: Doorbell
+    metrics: Metrics
+    inference: httpx.AsyncClient
+
+
+async def _parts(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+async def _tenant_id(request: Request) -> str:
+    caller: Caller = request.state.caller
+    return caller.as_tenant()
+
+
+PartsDep = Annotated[Parts, Depends(_parts)]
+TenantDep = Annotated[str, Depends(_tenant_id)]
+
+
+def _tenant_session(parts: PartsDep, tenant_id: TenantDep) -> Iterator[Session]:
+    with tenant_transaction(parts.tenant_engine, tenant_id) as session:
+        yield session
+
+
+def _system_session(parts: PartsDep) -> Iterator[Session]:
+    with transaction(parts.system_engine) as session:
+        yield session
+
+
+# scope="function": the transaction is committed before the answer is sent.
+SessionDep = Annotated[Session, Depends(_tenant_session, scope="function")]
+SystemSessionDep = Annotated[Session, Depends(_system_session, scope="function")]

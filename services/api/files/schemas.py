@@ -1,0 +1,49 @@
+"""Files as OpenAI shows them."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from shared.files.models import StoredFile
+
+PURPOSES = ("fine-tune", "assistants", "batch", "vision", "user_data", "evals")
+"""What a caller may upload for; only ``fine-tune`` is read, the others are kept as they are."""
+
+
+class FileOut(BaseModel):
+    """One file."""
+
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    expires_at: int | None
+    filename: str
+    purpose: str
+    status: str
+    status_details: str | None
+    report: dict[str, Any] | None
+    """Format, number of rows and warnings of a training file (Tailor's own key)."""
+
+    @classmethod
+    def of(cls, row: StoredFile) -> "FileOut":
+        """Show a row."""
+        return cls(
+            id=row.id,
+            bytes=row.bytes,
+            created_at=int(row.created_at.timestamp()),
+            expires_at=int(row.expires_at.timestamp()) if row.expires_at else None,
+            filename=row.filename,
+            purpose=row.purpose,
+            status=row.status,
+            status_details=row.status_details,
+            report=row.report or None,
+        )
+
+
+class FileDeleted(BaseModel):
+    """The answer to a deletion."""
+
+    id: str
+    object: Literal["file"] = "file"
+    deleted: bool = True

@@ -1,0 +1,140 @@
+"""Rules for files: what is accepted, which are visible, and when one may be deleted.
+
+A file that a live job uses cannot be deleted. Deleting marks the row; the scheduler erases bytes.
+"""
+
+import shutil
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import Engine, Select, func, or_, select
+from sqlalchemy.orm import Session
+
+from services.api.files.schemas import PURPOSES
+from services.api.files.upload import Upload
+from shared.clock import now
+from shared.db import tenant_transaction
+from shared.errors import Conflict, InvalidRequest, NotFound
+from shared.files.models import StoredFile
+from shared.files.rows import Report, validate
+from shared.ids import new_id
+from shared.jobs.models import FineTuningJob
+from shared.jobs.state import TERMINAL
+from shared.storage import LocalStore, publish_folder
+from shared.tenants.models import owned_by
+
+MIN_EXPIRY_SECONDS = 3600
+MAX_EXPIRY_SECONDS = 30 * 24 * 3600
+
+
+def visible(tenant_id: str) -> Select[StoredFile]:
+    """Select a tenant's files that are neither deleted nor expired."""
+    return owned_by(tenant_id, StoredFile).where(
+        StoredFile.deleted_at.is_(None),
+        or_(StoredFile.expires_at.is_(None), StoredFile.expires_at > func.clock_timestamp()),
+    )
+
+
+def find(session: Session, tenant_id: str, file_id: str, param: str = "id") -> StoredFile:
+    """Return one file; raise NotFound."""
+    file = session.scalar(visible(tenant_id).where(StoredFile.id == file_id))
+    if file is None:
+        raise NotFound(f"No such file: {file_id}", param, "file_not_found")
+    return file
+
+
+def keep(engine: Engine, store: LocalStore, tenant_id: str, upload: Upload) -> StoredFile:
+    """Check an upload, move it into its folder and record it; a bad one leaves nothing."""
+    purpose = _purpose(upload)
+    expires_at = _expiry(upload.fields, now())
+    file_id = new_id("file-")
+    folder = store.upload(file_id)
+    try:
+        with publish_folder(folder, {"file_id": file_id}) as unfinished:
+            raw = upload.path.rename(unfinished / "raw")
+            report = _checked(raw, upload, unfinished) if purpose == "fine-tune" else None
+        file = StoredFile(
+            id=file_id,
+            tenant_id=tenant_id,
+            filename=upload.filename,
+            purpose=purpose,
+            bytes=upload.bytes,
+            sha256=upload.sha256,
+            status="processed",
+            report=report.model_dump() if report else {},
+            expires_at=expires_at,
+        )
+        with tenant_transaction(engine, tenant_id) as session:
+            session.add(file)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return file
+
+
+def delete(session: Session, tenant_id: str, file_id: str) -> None:
+    """Mark a file as deleted; raise Conflict while a job that has not ended uses it."""
+    query = visible(tenant_id).where(StoredFile.id == file_id)
+    # The lock is held against a job being created with this file at the same moment.
+    file = session.scalar(query.with_for_update())
+    if file is None:
+        raise NotFound(f"No such file: {file_id}", "id", "file_not_found")
+    job = session.scalar(_live_jobs_with(tenant_id, file_id))
+    if job is not None:
+        raise Conflict(
+            f"The file is in use by the job {job.id}; cancel it or wait for its end.",
+            "id",
+            "file_in_use",
+        )
+    file.deleted_at = session.scalar(select(func.clock_timestamp()))
+
+
+def raw_path(store: LocalStore, file: StoredFile) -> Path:
+    """Return where a file's bytes lie; raise NotFound when they are gone."""
+    path = store.upload(file.id) / "raw"
+    if not path.is_file():
+        raise NotFound(f"No such file: {file.id}", "id", "file_not_found")
+    return path
+
+
+def _live_jobs_with(tenant_id: str, file_id: str) -> Select[FineTuningJob]:
+    uses = or_(
+        FineTuningJob.training_file_id == file_id, FineTuningJob.validation_file_id == file_id
+    )
+    return (
+        owned_by(tenant_id, FineTuningJob)
+        .where(uses, FineTuningJob.state.not_in(TERMINAL))
+        .limit(1)
+    )
+
+
+def _purpose(upload: Upload) -> str:
+    purpose = upload.fields.get("purpose", "")
+    if purpose not in PURPOSES:
+        raise InvalidRequest(f"'purpose' must be one of {', '.join(PURPOSES)}.", "purpose")
+    if upload.bytes == 0:
+        raise InvalidRequest("The file is empty.", "file", "invalid_training_file")
+    return purpose
+
+
+def _checked(raw: Path, upload: Upload, folder: Path) -> Report:
+    report = validate(raw, upload.filename, folder / "rows.jsonl")
+    if not report.ok:
+        raise InvalidRequest(report.summary(), "file", "invalid_training_file")
+    return report
+
+
+def _expiry(fields: dict[str, str], created_at: datetime) -> datetime | None:
+    seconds = fields.get("expires_after[seconds]")
+    if seconds is None:
+        return None
+    if fields.get("expires_after[anchor]") != "created_at":
+        raise InvalidRequest("'anchor' must be 'created_at'.", "expires_after.anchor")
+    if not seconds.isdecimal() or not (
+        MIN_EXPIRY_SECONDS <= int(seconds[:10]) <= MAX_EXPIRY_SECONDS
+    ):
+        raise InvalidRequest(
+            f"'seconds' must be from {MIN_EXPIRY_SECONDS} to {MAX_EXPIRY_SECONDS}.",
+            "expires_after.seconds",
+        )
+    return created_at + timedelta(seconds=int(seconds))

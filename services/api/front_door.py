@@ -1,0 +1,180 @@
+"""What happens to every request before FastAPI sees it: id, key, size, log line, last error.
+
+It is plain ASGI because FastAPI reads a body before its dependencies run, and neither the key nor
+the size may wait for that.
+"""
+
+import logging
+import time
+import traceback
+
+import anyio
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.api.auth import Caller, KeyRing
+from services.api.errors import response, translated
+from services.api.metrics import Metrics
+from shared.errors import PayloadTooLarge, TailorError
+from shared.ids import new_id
+from shared.telemetry import log_context
+
+PUBLIC_PATHS = {"/healthz", "/readyz"}
+UPLOAD_PATH = "/v1/files"
+MULTIPART_OVERHEAD = 64 * 2**10
+LINGER_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class FrontDoor:
+    """ASGI middleware around the whole application."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        keys: KeyRing,
+        metrics: Metrics,
+        upload_max_bytes: int,
+        json_max_bytes: int,
+    ) -> None:
+        self._app = app
+        self._keys = keys
+        self._metrics = metrics
+        self._upload_max_bytes = upload_max_bytes
+        self._json_max_bytes = json_max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection's request (or the application's start and stop)."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body = _Body(scope, receive, self._limit(scope))
+        answer = _Answer(send, body, new_id("req_"))
+        began = time.perf_counter()
+        with log_context(request_id=answer.request_id):
+            try:
+                await self._handle(scope, body, answer)
+            finally:
+                self._record(scope, answer.status, time.perf_counter() - began)
+
+    async def _handle(self, scope: Scope, body: "_Body", answer: "_Answer") -> None:
+        try:
+            if scope["path"] not in PUBLIC_PATHS:
+                await self._admit(scope, body)
+            await self._app(scope, body.receive, answer.send)
+        except ClientDisconnect:
+            answer.status = 499
+        except Exception as error:  # the outermost loop of a request
+            if answer.status:
+                raise
+            await response(_last_word(error))(scope, body.receive, answer.send)
+
+    async def _admit(self, scope: Scope, body: "_Body") -> None:
+        """Check key and declared size; no byte of the body has been read."""
+        caller = await self._keys.caller(body.headers.get("authorization"))
+        _check_area(scope["path"], caller)
+        body.check_declared_size()
+        scope.setdefault("state", {})["caller"] = caller
+
+    def _limit(self, scope: Scope) -> int:
+        if scope["path"] == UPLOAD_PATH:
+            return self._upload_max_bytes + MULTIPART_OVERHEAD
+        return self._json_max_bytes
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        # The route's pattern, not the path: paths carry ids and would make endless metrics.
+        route = getattr(scope.get("route"), "path", "unknown")
+        self._metrics.requests.labels(scope["method"], route, status).inc()
+        self._metrics.seconds.labels(scope["method"], route).observe(seconds)
+        caller: Caller | None = scope.get("state", {}).get("caller")
+        data = {"method": scope["method"], "route": route, "status": status}
+        tenant = {"tenant_id": caller.tenant_id} if caller and caller.tenant_id else {}
+        log.info("request", extra={"data": {**data, **tenant, "seconds": round(seconds, 4)}})
+
+
+def _check_area(path: str, caller: Caller) -> None:
+    if path == "/metrics" or path.startswith("/admin/"):
+        caller.require_admin()
+    else:
+        caller.as_tenant()
+
+
+def _last_word(error: Exception) -> TailorError:
+    known = translated(error)
+    if known is not None:
+        return known
+    # The message may hold rows or parameters: only its type and place are logged.
+    place = "".join(traceback.format_tb(error.__traceback__))
+    log.error("unexpected error", extra={"data": {"kind": type(error).__name__, "place": place}})
+    return TailorError("The server made a mistake; it has been logged.", code="internal_error")
+
+
+class _Body:
+    """The request's body, counted while it streams in."""
+
+    def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
+        self.headers = Headers(scope=scope)
+        self._receive = receive
+        self._limit = limit
+        self._seen = 0
+        declared = self.headers.get("content-length", "0")
+        self._declared = int(declared) if declared.isascii() and declared.isdigit() else 0
+        self.unread = self._declared > 0 or "transfer-encoding" in self.headers
+
+    def check_declared_size(self) -> None:
+        """Raise PayloadTooLarge when the Content-Length alone says so."""
+        if self._declared > self._limit:
+            raise self._too_large()
+
+    async def receive(self) -> Message:
+        """Pass on the next piece; raise PayloadTooLarge as soon as the sum passes the limit."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self.unread = False
+            return message
+        self._seen += len(message.get("body", b""))
+        self.unread = message.get("more_body", False)
+        if self._seen > self._limit:
+            raise self._too_large()
+        return message
+
+    async def drain(self) -> None:
+        """Read and forget what still comes, for a few seconds.
+
+        Closing a socket with unread data resets it, and the client would lose the answer.
+        """
+        with anyio.move_on_after(LINGER_SECONDS):
+            while self.unread:
+                message = await self._receive()
+                self.unread = message["type"] == "http.request" and message.get("more_body", False)
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"The body is larger than the limit of {self._limit} bytes.")
+
+
+class _Answer:
+    """The response on its way out: gets the request id, and its status is remembered."""
+
+    def __init__(self, send: Send, body: _Body, request_id: str) -> None:
+        self._send = send
+        self._body = body
+        self.request_id = request_id
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        """Pass on one message."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message.setdefault("headers", [])
+            message["headers"] = [
+                *message["headers"],
+                (b"x-request-id", self.request_id.encode()),
+                (b"x-content-type-options", b"nosniff"),
+            ]
+        elif self._body.unread and not message.get("more_body", False):
+            await self._send({**message, "more_body": True})
+            await self._body.drain()
+            message = {"type": "http.response.body", "body": b""}
+        await self._send(message)

@@ -1,0 +1,56 @@
+"""Alive, ready, and the metrics."""
+
+from typing import Literal
+
+import httpx
+from anyio import to_thread
+from fastapi import APIRouter, Response
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from services.api.deps import PartsDep
+
+router = APIRouter()
+State = Literal["ok", "unreachable"]
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """Say that the process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+async def readyz(parts: PartsDep, response: Response) -> dict[str, object]:
+    """Say whether the API can do its work: the database decides, inference is reported."""
+    database = await to_thread.run_sync(_database, parts.tenant_engine)
+    inference = await _inference(parts.inference)
+    ready = database == "ok"
+    response.status_code = 200 if ready else 503
+    return {
+        "status": "ready" if ready else "not_ready",
+        "parts": {"database": database, "inference": inference},
+    }
+
+
+@router.get("/metrics")
+def metrics(parts: PartsDep) -> Response:
+    """Return Prometheus's text format (administrator only)."""
+    return Response(parts.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+def _database(engine: Engine) -> State:
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+    except SQLAlchemyError:
+        return "unreachable"
+    return "ok"
+
+
+async def _inference(client: httpx.AsyncClient) -> State:
+    try:
+        answer = await client.get("/readyz", timeout=1)
+    except httpx.HTTPError:
+        return "unreachable"
+    return "ok" if answer.status_code == 200 else "unreachable"

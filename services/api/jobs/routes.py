@@ -1,0 +1,125 @@
+"""Fine-tuning jobs: create, list, retrieve, cancel, events, checkpoints."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request
+from sqlalchemy import Select
+from sqlalchemy.orm import Session
+
+from services.api.deps import PartsDep, SessionDep, TenantDep
+from services.api.jobs import service
+from services.api.jobs.schemas import CheckpointOut, EventOut, JobIn, JobOut
+from services.api.models.service import callable_adapters, find_base, unknown_model
+from services.api.pagination import Cursor, EndedListing, Limit, Listing, page
+from shared.adapters.models import Adapter
+from shared.clock import now
+from shared.db import tenant_transaction
+from shared.jobs.models import FineTuningJob, JobEvent
+from shared.tenants.models import owned_by
+
+router = APIRouter(prefix="/fine_tuning/jobs")
+
+
+@router.post("")
+def create_job(
+    body: JobIn,
+    parts: PartsDep,
+    tenant_id: TenantDep,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    x_stainless_retry_count: Annotated[int, Header()] = 0,
+) -> JobOut:
+    """Queue a fine-tuning job."""
+    base = find_base(parts.catalog, parts.settings.models_dir, body.model)
+    if base is None:
+        raise unknown_model(body.model)
+    window = parts.settings.retry_window_seconds
+    repeat = service.Repeat(idempotency_key, x_stainless_retry_count > 0, window)
+    with tenant_transaction(parts.tenant_engine, tenant_id) as session:
+        job = service.create(session, tenant_id, body, base, repeat)
+        shown = _shown(session, tenant_id, [job])[0]
+    # Rung after the commit: a worker that hears it must find the row.
+    parts.doorbell.ring()
+    parts.metrics.jobs.inc()
+    return shown
+
+
+@router.get("")
+def list_jobs(
+    request: Request,
+    tenant_id: TenantDep,
+    session: SessionDep,
+    after: Cursor = None,
+    limit: Limit = 20,
+) -> Listing[JobOut]:
+    """List the tenant's jobs, newest first, perhaps only those with certain metadata."""
+    query = _with_metadata(owned_by(tenant_id, FineTuningJob), request)
+    rows, has_more = page(session, query, FineTuningJob.id, after=after, limit=limit)
+    return Listing(data=_shown(session, tenant_id, rows), has_more=has_more)
+
+
+@router.get("/{job_id}")
+def retrieve_job(job_id: str, tenant_id: TenantDep, session: SessionDep) -> JobOut:
+    """Show one job."""
+    return _shown(session, tenant_id, [service.find(session, tenant_id, job_id)])[0]
+
+
+@router.post("/{job_id}/cancel")
+def cancel_job(job_id: str, tenant_id: TenantDep, session: SessionDep) -> JobOut:
+    """Cancel a job."""
+    return _shown(session, tenant_id, [service.cancel(session, tenant_id, job_id)])[0]
+
+
+@router.get("/{job_id}/events")
+def list_events(
+    job_id: str,
+    tenant_id: TenantDep,
+    session: SessionDep,
+    after: Cursor = None,
+    limit: Limit = 20,
+) -> Listing[EventOut]:
+    """List a job's events, newest first."""
+    service.find(session, tenant_id, job_id)
+    query = owned_by(tenant_id, JobEvent).where(JobEvent.job_id == job_id)
+    beyond = service.event_position(session, tenant_id, after) if after else None
+    rows, has_more = page(session, query, JobEvent.seq, after=beyond, limit=limit)
+    return Listing(data=[EventOut.of(row) for row in rows], has_more=has_more)
+
+
+@router.get("/{job_id}/checkpoints")
+def list_checkpoints(
+    job_id: str,
+    tenant_id: TenantDep,
+    session: SessionDep,
+    after: Cursor = None,
+    limit: Limit = 10,
+) -> EndedListing[CheckpointOut]:
+    """List a job's callable checkpoints, newest first."""
+    service.find(session, tenant_id, job_id)
+    query = callable_adapters(tenant_id).where(
+        Adapter.job_id == job_id, Adapter.kind == "checkpoint"
+    )
+    # A checkpoint's id ends with its step.
+    step = (after or "").rpartition("_")[2]
+    beyond = int(step) if step.isdecimal() else None
+    rows, has_more = page(session, query, Adapter.step, after=beyond, limit=limit)
+    data = [CheckpointOut.of(row, job_id) for row in rows]
+    ends = {"first_id": data[0].id, "last_id": data[-1].id} if data else {}
+    return EndedListing(data=data, has_more=has_more, **ends)
+
+
+def _shown(session: Session, tenant_id: str, jobs: Sequence[FineTuningJob]) -> list[JobOut]:
+    names = service.model_names(session, tenant_id, jobs)
+    return [JobOut.of(job, names.get(job.id), now()) for job in jobs]
+
+
+def _with_metadata(query: Select[FineTuningJob], request: Request) -> Select[FineTuningJob]:
+    """Filter by ``metadata[key]=value`` parameters; ``metadata=null`` finds jobs without any."""
+    if request.query_params.get("metadata") == "null":
+        return query.where(FineTuningJob.user_metadata.is_(None))
+    wanted = {
+        name[len("metadata[") : -1]: value
+        for name, value in request.query_params.items()
+        if name.startswith("metadata[") and name.endswith("]")
+    }
+    return query.where(FineTuningJob.user_metadata.contains(wanted)) if wanted else query

@@ -1,0 +1,210 @@
+"""Rules for jobs: what may be created, how a repeat is recognised, how one is cancelled."""
+
+import hashlib
+import math
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import func, null, text
+from sqlalchemy.orm import Session
+
+from services.api.files.service import visible
+from services.api.jobs.schemas import JobIn, Lora
+from shared.adapters.models import Adapter
+from shared.catalog import BaseModelEntry
+from shared.errors import Conflict, InvalidRequest, NotFound
+from shared.files.models import StoredFile
+from shared.files.rows import MIN_ROWS
+from shared.ids import new_id
+from shared.jobs.hyperparameters import Hyperparameters, resolve
+from shared.jobs.models import FineTuningJob, JobEvent
+from shared.jobs.state import SOURCES, State
+from shared.jobs.transitions import move, record
+from shared.tenants.models import owned_by
+
+NOT_STARTED = frozenset({State.VALIDATING, State.QUEUED, State.PAUSED})
+"""No worker holds the job: cancelling ends it at once."""
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """How the client may be repeating itself."""
+
+    key: str | None
+    """Its Idempotency-Key."""
+    is_retry: bool
+    """The official client says so without sending a key."""
+    window_seconds: float
+
+
+def create(
+    session: Session, tenant_id: str, asked: JobIn, base: BaseModelEntry, repeat: Repeat
+) -> FineTuningJob:
+    """Insert a job with its first events, or return the one that this request already made."""
+    _refuse_unsupported(asked)
+    digest = _digest(asked)
+    earlier = _earlier(session, tenant_id, digest, repeat)
+    if earlier is not None:
+        return earlier
+    training = _file(session, tenant_id, asked.training_file, "training_file")
+    if asked.validation_file is not None:
+        _file(session, tenant_id, asked.validation_file, "validation_file")
+    rows = training.report["rows"]
+    job = FineTuningJob(
+        id=new_id("ftjob-"),
+        tenant_id=tenant_id,
+        base_model=base.name,
+        training_file_id=asked.training_file,
+        validation_file_id=asked.validation_file,
+        suffix=asked.suffix,
+        seed=secrets.randbelow(2**31) if asked.seed is None else asked.seed,
+        user_metadata=null() if asked.metadata is None else asked.metadata,
+        hyperparameters=_numbers(asked, rows, base).model_dump(),
+        idempotency_key=repeat.key,
+        request_sha256=digest,
+        state=State.VALIDATING,
+    )
+    session.add(job)
+    session.flush()
+    session.refresh(job)
+    return _start(session, job, rows)
+
+
+def find(session: Session, tenant_id: str, job_id: str, *, lock: bool = False) -> FineTuningJob:
+    """Return one job; raise NotFound."""
+    query = owned_by(tenant_id, FineTuningJob).where(FineTuningJob.id == job_id)
+    job = session.scalar(query.with_for_update() if lock else query)
+    if job is None:
+        raise NotFound(f"Could not find fine tune: {job_id}", "fine_tuning_job_id")
+    return job
+
+
+def cancel(session: Session, tenant_id: str, job_id: str) -> FineTuningJob:
+    """End a waiting job now; ask the worker to end a running one; raise Conflict for an ended one.
+
+    Asking again while the worker is still ending the job changes nothing.
+    """
+    job = find(session, tenant_id, job_id, lock=True)
+    state = State(job.state)
+    if state == State.CANCELLING:
+        return job
+    if state in NOT_STARTED:
+        return move(session, job_id, State.CANCELLED, "The job has been cancelled")
+    if state in SOURCES[State.CANCELLING]:
+        message = "Cancelling: the worker ends the job within seconds"
+        return move(session, job_id, State.CANCELLING, message, cancel_requested=True)
+    raise Conflict(f"The job has already {state}.", "fine_tuning_job_id", "job_already_ended")
+
+
+def model_names(session: Session, tenant_id: str, jobs: Iterable[FineTuningJob]) -> dict[str, str]:
+    """Return the public names of the models that came of these jobs, by job id."""
+    ids = [job.id for job in jobs]
+    query = owned_by(tenant_id, Adapter).where(Adapter.job_id.in_(ids), Adapter.kind == "final")
+    return {str(adapter.job_id): adapter.model for adapter in session.scalars(query)}
+
+
+def event_position(session: Session, tenant_id: str, event_id: str) -> int:
+    """Return an event's place in the feed; raise NotFound."""
+    event = session.scalar(owned_by(tenant_id, JobEvent).where(JobEvent.id == event_id))
+    if event is None:
+        raise NotFound(f"No such event: {event_id}", "after")
+    return event.seq
+
+
+def _refuse_unsupported(asked: JobIn) -> None:
+    if asked.method is not None and asked.method.type != "supervised":
+        raise InvalidRequest(
+            "Only the method 'supervised' is supported so far.", "method.type", "unsupported"
+        )
+    if asked.integrations:
+        raise InvalidRequest("Integrations are not supported.", "integrations", "unsupported")
+
+
+def _digest(asked: JobIn) -> str:
+    return hashlib.sha256(asked.model_dump_json().encode()).hexdigest()
+
+
+def _earlier(session: Session, tenant_id: str, digest: str, repeat: Repeat) -> FineTuningJob | None:
+    """Find the job an identical earlier request made; only one of several at once gets past."""
+    if repeat.key is None and not repeat.is_retry:
+        return None
+    subject = f"{tenant_id}\n{repeat.key or digest}"
+    session.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:subject, 0))"), {"subject": subject}
+    )
+    mine = owned_by(tenant_id, FineTuningJob)
+    if repeat.key is None:
+        since = func.clock_timestamp() - timedelta(seconds=repeat.window_seconds)
+        recent = mine.where(
+            FineTuningJob.request_sha256 == digest, FineTuningJob.created_at > since
+        )
+        return session.scalar(recent.order_by(FineTuningJob.created_at.desc()).limit(1))
+    job = session.scalar(mine.where(FineTuningJob.idempotency_key == repeat.key))
+    if job is not None and job.request_sha256 != digest:
+        raise Conflict(
+            "This Idempotency-Key was used for a different request.",
+            "Idempotency-Key",
+            "idempotency_key_reused",
+        )
+    return job
+
+
+def _file(session: Session, tenant_id: str, file_id: str, param: str) -> StoredFile:
+    query = visible(tenant_id).where(StoredFile.id == file_id)
+    # The shared lock keeps the file from being deleted until this job is visible.
+    file = session.scalar(query.with_for_update(read=True))
+    if file is None:
+        raise NotFound(f"No such file: {file_id}", param, "file_not_found")
+    if file.purpose != "fine-tune":
+        raise InvalidRequest(
+            f"The file's purpose is '{file.purpose}', not 'fine-tune'.", param, f"invalid_{param}"
+        )
+    return file
+
+
+def _numbers(asked: JobIn, rows: int, base: BaseModelEntry) -> Hyperparameters:
+    requested = asked.requested()
+    multiplier = requested.learning_rate_multiplier
+    if multiplier != "auto" and not math.isfinite(multiplier):
+        raise InvalidRequest(
+            "learning_rate_multiplier must be a finite number.",
+            "hyperparameters.learning_rate_multiplier",
+        )
+    numbers = resolve(requested, rows, base)
+    rank = _rank(asked.x_lora, base) if asked.x_lora else numbers.rank
+    # alpha over rank is the strength of the adapter; it stays what the catalog says.
+    alpha = max(1, round(numbers.alpha * rank / numbers.rank))
+    return numbers.model_copy(update={"rank": rank, "alpha": alpha})
+
+
+def _rank(lora: Lora, base: BaseModelEntry) -> int:
+    """Return the rank asked for; raise InvalidRequest for anything outside the profile."""
+    profile = base.profile
+    described = (
+        f"{base.name} trains layers {profile.first_trained_layer} to {profile.layers - 1}, "
+        f"modules {', '.join(profile.modules)}, rank at most {profile.max_rank}"
+    )
+    if lora.layers is not None and sorted(lora.layers) != list(profile.trained_layers):
+        raise InvalidRequest(f"Outside the profile: {described}.", "x_lora.layers")
+    if lora.modules is not None and sorted(lora.modules) != sorted(profile.modules):
+        raise InvalidRequest(f"Outside the profile: {described}.", "x_lora.modules")
+    if lora.rank is not None and lora.rank > profile.max_rank:
+        raise InvalidRequest(f"Outside the profile: {described}.", "x_lora.rank")
+    return lora.rank or base.defaults.rank
+
+
+def _start(session: Session, job: FineTuningJob, rows: int) -> FineTuningJob:
+    """Write the first events; the files were read at upload, so the verdict is known now."""
+    record(session, job, f"Created fine-tuning job: {job.id}", state=State.VALIDATING)
+    files = f"training file: {job.training_file_id}"
+    if job.validation_file_id:
+        files += f" and validation file: {job.validation_file_id}"
+    record(session, job, f"Validating {files}")
+    if rows >= MIN_ROWS:
+        message = "Files validated, moving job to queued state"
+        return move(session, job.id, State.QUEUED, message)
+    reason = f"Training file has {rows} example(s), but must have at least {MIN_ROWS} examples"
+    error = {"code": "invalid_n_examples", "param": "training_file", "message": reason}
+    return move(session, job.id, State.FAILED, reason, level="error", error=error)

@@ -1,0 +1,39 @@
+"""Models: list, retrieve, delete. Names may hold a slash, so they are path parameters."""
+
+from fastapi import APIRouter
+
+from services.api.deps import PartsDep, SessionDep, TenantDep
+from services.api.models import service
+from services.api.models.schemas import ModelDeleted, ModelList, ModelOut
+from shared.adapters.models import Adapter
+
+router = APIRouter(prefix="/models")
+
+
+@router.get("")
+def list_models(parts: PartsDep, tenant_id: TenantDep, session: SessionDep) -> ModelList:
+    """List the installed base models and the tenant's own, newest first."""
+    bases = service.installed_bases(parts.catalog, parts.settings.models_dir)
+    query = service.callable_adapters(tenant_id).order_by(Adapter.created_at.desc())
+    own = [ModelOut.of_adapter(row) for row in session.scalars(query)]
+    return ModelList(data=[*map(ModelOut.of_base, bases), *own])
+
+
+@router.get("/{model:path}")
+def retrieve_model(
+    model: str, parts: PartsDep, tenant_id: TenantDep, session: SessionDep
+) -> ModelOut:
+    """Show one model."""
+    base = service.find_base(parts.catalog, parts.settings.models_dir, model)
+    if base is not None:
+        return ModelOut.of_base(base)
+    return ModelOut.of_adapter(service.find_adapter(session, tenant_id, model))
+
+
+@router.delete("/{model:path}")
+def delete_model(
+    model: str, parts: PartsDep, tenant_id: TenantDep, session: SessionDep
+) -> ModelDeleted:
+    """Delete one of the tenant's fine-tuned models."""
+    service.delete(session, tenant_id, model, is_base=model in parts.catalog)
+    return ModelDeleted(id=model)

@@ -1,0 +1,51 @@
+"""Cursor paging as OpenAI does it: ``after`` is the id of the last item of the page before."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from fastapi import Query
+from pydantic import BaseModel
+from sqlalchemy import ColumnElement, Select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from shared.db import Row
+
+AnyRow = TypeVar("AnyRow", bound=Row)
+Item = TypeVar("Item")
+
+Cursor = Annotated[str | None, Query(max_length=64)]
+Limit = Annotated[int, Query(ge=1, le=100)]
+Order = Literal["asc", "desc"]
+
+
+class Listing(BaseModel, Generic[Item]):
+    """One page of a list."""
+
+    object: Literal["list"] = "list"
+    data: list[Item]
+    has_more: bool = False
+
+
+class EndedListing(Listing[Item], Generic[Item]):
+    """A page that also names its ends, as the lists of files and checkpoints do."""
+
+    first_id: str | None = None
+    last_id: str | None = None
+
+
+def page(
+    session: Session,
+    query: Select[AnyRow],
+    key: InstrumentedAttribute[Any],
+    *,
+    after: Any,  # a value of ``key``, an SQL expression for one, or None
+    limit: int,
+    order: Order = "desc",
+) -> tuple[Sequence[AnyRow], bool]:
+    """Return the rows after a cursor, and whether there are more. Ids sort by creation."""
+    if after is not None:
+        beyond: ColumnElement[bool] = key < after if order == "desc" else key > after
+        query = query.where(beyond)
+    ordered = query.order_by(key.desc() if order == "desc" else key.asc())
+    rows = session.scalars(ordered.limit(limit + 1)).all()
+    return rows[:limit], len(rows) > limit

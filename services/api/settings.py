@@ -1,0 +1,36 @@
+"""Settings of the API process, read once by ``__main__``."""
+
+from pydantic import Field, SecretStr
+
+from shared.settings import (
+    BrokerSettings,
+    InferenceClientSettings,
+    Seconds,
+    StoreSettings,
+    SystemDatabaseSettings,
+)
+
+
+class ApiSettings(SystemDatabaseSettings, BrokerSettings, StoreSettings, InferenceClientSettings):
+    """Everything the API needs to know."""
+
+    database_url: SecretStr
+    """SQLAlchemy URL of the role ``tailor_api``, which sees one tenant's rows at a time."""
+    cache_salt_key: SecretStr
+    """Keeps the tenants' prefix caches apart; every API process must have the same one."""
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(8000, ge=0, le=65535)
+    database_connections: int = Field(20, ge=1)
+
+    upload_max_bytes: int = Field(512 * 2**20, ge=1)
+    """Of the file itself; OpenAI's limit."""
+    json_max_bytes: int = Field(2 * 2**20, ge=1024)
+    key_cache_seconds: Seconds = 5
+    """How long a revoked key may still work."""
+    retry_window_seconds: Seconds = 120
+    """A retried create without an Idempotency-Key finds what its first try made this long ago."""
+
+    default_max_tokens: int = Field(512, ge=1)
+    """Length of an answer when the caller names none."""
+    inference_timeout_seconds: Seconds = 600
+    """Longest silence of the inference service within one answer."""
