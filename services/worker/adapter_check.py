@@ -1,0 +1,110 @@
+"""An adapter's files against the catalog's profile, read from disk without torch.
+
+A safetensors file is eight bytes of header length, a JSON header, then the tensors' bytes.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.catalog import AdapterProfile
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+_PREFIX = "base_model.model."
+_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+_REFUSED = ("use_dora", "modules_to_save", "use_rslora", "trainable_token_indices")
+
+
+class InvalidAdapter(Exception):
+    """The folder does not hold an adapter that may be served; says why."""
+
+
+def check_adapter(folder: Path, profile: AdapterProfile, base_config: dict[str, Any]) -> None:
+    """Raise InvalidAdapter unless ``folder`` holds a plain LoRA adapter inside ``profile``.
+
+    Allowed are only the two files, LoRA pairs of the profile's modules with the base model's
+    shapes (``base_config``: its config.json) and one rank, finite numbers, and at least one pair
+    that changes something (a product with an all-zero matrix changes nothing).
+    """
+    present = {path.name for path in folder.iterdir()} - {"MANIFEST.json"}
+    if present != {WEIGHTS, CONFIG}:
+        raise InvalidAdapter(f"unexpected or missing files: {sorted(present ^ {WEIGHTS, CONFIG})}")
+    rank = _rank(json.loads((folder / CONFIG).read_bytes()), profile)
+    expected = _expected_shapes(profile, base_config, rank)
+    effective: dict[str, set[str]] = {}
+    for name, shape, values in _tensors(folder / WEIGHTS):
+        if expected.get(name) != shape:
+            raise InvalidAdapter(f"{name} {shape} is outside the adapter profile")
+        if not np.isfinite(values).all():
+            raise InvalidAdapter(f"{name} is not finite")
+        module, _, side = name.removesuffix(".weight").rpartition(".")
+        effective.setdefault(module, set()).update({side} if values.any() else ())
+        effective[module].add(f"has {side}")
+    if any(not {"has lora_A", "has lora_B"} <= sides for sides in effective.values()):
+        raise InvalidAdapter("a LoRA matrix lacks its partner")
+    if not any({"lora_A", "lora_B"} <= sides for sides in effective.values()):
+        raise InvalidAdapter("the adapter changes nothing")
+
+
+def _rank(config: dict[str, Any], profile: AdapterProfile) -> int:
+    refused = [key for key in _REFUSED if config.get(key)]
+    if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or refused:
+        raise InvalidAdapter("not a plain LoRA adapter")
+    rank = config.get("r")
+    if not isinstance(rank, int) or not 1 <= rank <= profile.max_rank:
+        raise InvalidAdapter(f"rank {rank} is outside the adapter profile")
+    return rank
+
+
+def _expected_shapes(
+    profile: AdapterProfile, base: dict[str, Any], rank: int
+) -> dict[str, tuple[int, ...]]:
+    hidden, inner = base["hidden_size"], base["intermediate_size"]
+    heads = base["num_attention_heads"]
+    head = base.get("head_dim") or hidden // heads
+    query, key_value = heads * head, base["num_key_value_heads"] * head
+    sizes = {  # module: (inputs, outputs)
+        "q_proj": (hidden, query),
+        "k_proj": (hidden, key_value),
+        "v_proj": (hidden, key_value),
+        "o_proj": (query, hidden),
+        "gate_proj": (hidden, inner),
+        "up_proj": (hidden, inner),
+        "down_proj": (inner, hidden),
+    }
+    shapes: dict[str, tuple[int, ...]] = {}
+    for module in profile.peft_modules():
+        inputs, outputs = sizes[module.rpartition(".")[2]]
+        shapes[f"{_PREFIX}{module}.lora_A.weight"] = (rank, inputs)
+        shapes[f"{_PREFIX}{module}.lora_B.weight"] = (outputs, rank)
+    return shapes
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, tuple[int, ...], NDArray[np.float32]]]:
+    """Yield name, shape and values of each tensor; raise InvalidAdapter for a malformed file."""
+    data = path.read_bytes()
+    try:
+        length = int.from_bytes(data[:8], "little")
+        header: dict[str, Any] = json.loads(data[8 : 8 + length])
+        header.pop("__metadata__", None)
+        for name, entry in header.items():
+            shape = tuple(entry["shape"])
+            start, end = entry["data_offsets"]
+            raw = data[8 + length + start : 8 + length + end]
+            if len(raw) != math.prod(shape) * _BYTES[entry["dtype"]]:
+                raise InvalidAdapter(f"{name} has the wrong size")
+            yield name, shape, _numbers(raw, entry["dtype"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidAdapter("not a readable safetensors file") from error
+
+
+def _numbers(raw: bytes, dtype: str) -> NDArray[np.float32]:
+    if dtype == "BF16":  # the upper half of a float32's bits
+        return (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
+    return np.frombuffer(raw, "<f4" if dtype == "F32" else "<f2").astype(np.float32)

@@ -1,0 +1,26 @@
+"""The way from the main process's SIGTERM to the job in the forked child: a pipe made before it.
+
+Its byte is never read, so the pipe stays readable for every child, also one forked later.
+"""
+
+import os
+import select
+
+
+class Drain:
+    """A flag that is set once in the main process and seen in its children."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+
+    def fileno(self) -> int:
+        """Let ``select`` wait for the flag."""
+        return self._read
+
+    def request(self) -> None:
+        """Set the flag; safe inside a signal handler."""
+        os.write(self._write, b"!")
+
+    def requested(self) -> bool:
+        """Say whether the flag is set."""
+        return bool(select.select([self._read], [], [], 0)[0])

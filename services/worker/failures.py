@@ -1,0 +1,155 @@
+"""Why an attempt ended badly, and what follows: a table, and three small rules about counters."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from signal import SIGKILL, SIGTERM
+
+from sqlalchemy.orm import Session
+
+from services.worker.spec import ErrorMessage
+from services.worker.trainer import Exited
+from shared.errors import LeaseLost
+from shared.jobs.lease import fail_as_poisoned, requeue
+from shared.jobs.models import FineTuningJob
+from shared.jobs.state import State
+from shared.jobs.transitions import move
+
+CRASH_LIMIT = 3
+"""So many crashes of the trainer without passing the highest step, and the job has failed."""
+JITTER = 0.2
+
+
+class Cause(StrEnum):
+    """What went wrong in one attempt."""
+
+    BAD_DATA = "bad_data"
+    BAD_CONFIGURATION = "bad_configuration"
+    NON_FINITE_LOSS = "non_finite_loss"
+    OUT_OF_MEMORY = "out_of_memory"
+    KILLED = "killed"
+    CRASH = "crash"
+    INVALID_ADAPTER = "invalid_adapter"
+    SERVED_DIFFERS = "served_differs"
+    INFERENCE_AWAY = "inference_away"
+
+
+class Reaction(StrEnum):
+    """What follows."""
+
+    FAIL = "fail"
+    AGAIN_AT_ONCE = "again at once"
+    BACK_OFF = "back off"
+    HALVE = "halve the micro-batch"
+    LATER = "later"
+
+
+REACTIONS = {
+    Cause.BAD_DATA: Reaction.FAIL,
+    Cause.BAD_CONFIGURATION: Reaction.FAIL,
+    Cause.NON_FINITE_LOSS: Reaction.FAIL,
+    Cause.OUT_OF_MEMORY: Reaction.HALVE,
+    Cause.KILLED: Reaction.AGAIN_AT_ONCE,
+    Cause.CRASH: Reaction.BACK_OFF,
+    Cause.INVALID_ADAPTER: Reaction.FAIL,
+    Cause.SERVED_DIFFERS: Reaction.FAIL,
+    Cause.INFERENCE_AWAY: Reaction.LATER,
+}
+
+CODES = {
+    Cause.BAD_DATA: "invalid_training_file",
+    Cause.BAD_CONFIGURATION: "invalid_configuration",
+}
+"""The user's error code, where it is not the cause's own name."""
+
+
+@dataclass
+class AttemptFailed(Exception):
+    """An attempt ended badly; ``message`` is safe for the user."""
+
+    cause: Cause
+    message: str
+    param: str | None = None
+
+    @classmethod
+    def of_error(cls, error: ErrorMessage) -> "AttemptFailed":
+        """What the trainer itself reported."""
+        return cls(Cause(error.code), error.message, error.param)
+
+    @classmethod
+    def of_exit(cls, end: Exited) -> "AttemptFailed":
+        """What the trainer's end without a word means."""
+        if end.returncode == -SIGKILL and end.oom_killed:
+            return cls(Cause.OUT_OF_MEMORY, "The system ran out of memory")
+        if end.returncode in {-SIGKILL, -SIGTERM}:
+            return cls(Cause.KILLED, "The trainer was killed from outside")
+        return cls(Cause.CRASH, f"The trainer ended with status {end.returncode}")
+
+
+@dataclass(frozen=True)
+class BackOff:
+    """Waiting times after crashes; ``uniform`` draws the jitter (``random.uniform``)."""
+
+    seconds: Sequence[float]
+    uniform: Callable[[float, float], float]
+
+    def delay(self, crashes: int) -> float:
+        """Return the waiting time after the ``crashes``-th crash in a row, ±20 %."""
+        base = self.seconds[min(crashes, len(self.seconds)) - 1]
+        return base * self.uniform(1 - JITTER, 1 + JITTER)
+
+    def longest(self) -> float:
+        """Return the last waiting time, ±20 %."""
+        return self.delay(len(self.seconds))
+
+
+def react(
+    session: Session, job: FineTuningJob, failure: AttemptFailed, back_off: BackOff
+) -> FineTuningJob:
+    """Apply the table to the job's row; ``job.attempt`` fences. Raises LeaseLost."""
+    fresh = _current(session, job)
+    match REACTIONS[failure.cause]:
+        case Reaction.AGAIN_AT_ONCE:
+            return requeue(session, fresh, f"{failure.message}; the job goes on at once")
+        case Reaction.LATER:
+            return requeue(session, fresh, failure.message, delay_seconds=back_off.longest())
+        case Reaction.HALVE if fresh.micro_batch_divisor == 1:
+            message = f"{failure.message}; once more with half the micro-batch"
+            return requeue(session, fresh, message, micro_batch_divisor=2)
+        case Reaction.BACK_OFF:
+            return _after_crash(session, fresh, failure, back_off)
+        case _:
+            return _fail(session, fresh, failure)
+
+
+def _current(session: Session, job: FineTuningJob) -> FineTuningJob:
+    """Return the job with its counters as they are now: heartbeats change them."""
+    fresh = session.get(FineTuningJob, job.id, with_for_update=True)
+    if fresh is None or fresh.attempt != job.attempt:
+        raise LeaseLost(f"job {job.id} is no longer ours")
+    return fresh
+
+
+def _after_crash(
+    session: Session, job: FineTuningJob, failure: AttemptFailed, back_off: BackOff
+) -> FineTuningJob:
+    crashes = job.crashes + 1
+    if crashes >= CRASH_LIMIT:
+        reason = f"{crashes} crashes without passing step {job.highest_step}"
+        return fail_as_poisoned(session, job, reason, crashes=crashes)
+    delay = back_off.delay(crashes)
+    message = f"{failure.message}; once more in {delay:.0f} s"
+    return requeue(session, job, message, delay_seconds=delay, crashes=crashes)
+
+
+def _fail(session: Session, job: FineTuningJob, failure: AttemptFailed) -> FineTuningJob:
+    code = CODES.get(failure.cause, failure.cause.value)
+    return move(
+        session,
+        job.id,
+        State.FAILED,
+        failure.message,
+        attempt=job.attempt,
+        level="error",
+        error={"code": code, "message": failure.message, "param": failure.param},
+    )

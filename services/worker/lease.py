@@ -1,0 +1,192 @@
+"""The heartbeat thread: renews the lease, carries progress and events, hears cancel and drain.
+
+While a job trains this is the only writer of its rows, so a database that is away costs nothing but
+time: what has gathered is written with the next heartbeat that succeeds.
+"""
+
+import logging
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TypeVar
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+
+from services.worker.drain import Drain
+from shared.db import transaction
+from shared.errors import LeaseLost
+from shared.jobs.lease import Renewal, renew
+from shared.jobs.models import FineTuningJob
+from shared.jobs.state import State
+from shared.jobs.transitions import record
+
+DATABASE_AWAY = (OperationalError, PoolTimeout)
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class Order(StrEnum):
+    """Why the work on a job must end now, although nothing in it went wrong."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    DRAIN = "drain"
+    LOST = "lost"
+
+
+class Event(NamedTuple):
+    """One line for the job's feed."""
+
+    message: str
+    type: str = "message"
+    data: dict[str, Any] | None = None
+
+
+def patiently(action: Callable[[], T], pause_seconds: float) -> T:
+    """Repeat ``action`` until the database answers; every other error passes through."""
+    while True:
+        try:
+            return action()
+        except DATABASE_AWAY as error:
+            log.warning("database away", extra={"data": {"reason": type(error).__name__}})
+            time.sleep(pause_seconds)
+
+
+class Lease:
+    """One attempt's hold on its job, renewed by a thread of its own between enter and exit.
+
+    ``give`` receives each order once; ``kill`` must end the trainer at once. ``engine`` is used by
+    this lease alone, so no other work can keep a heartbeat waiting for a connection.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        job: FineTuningJob,
+        heartbeat_seconds: float,
+        drain: Drain,
+        give: Callable[[Order], None],
+        kill: Callable[[], None],
+    ) -> None:
+        self._engine = engine
+        self._job = job
+        self._interval = heartbeat_seconds
+        self._drain = drain
+        self._give = give
+        self._kill = kill
+        self._given: set[Order] = set()
+        self._progress: dict[str, Any] | None = None
+        self._events: list[Event] = []
+        self._given_away = False
+        self._writing = threading.Lock()
+        self._end, self._ended = socket.socketpair()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end.close()
+        self._thread.join(self._interval)
+        self._ended.close()
+
+    def progress(self, progress: dict[str, Any]) -> None:
+        """Let the next heartbeat carry ``progress`` (with its ``step``)."""
+        self._progress = progress
+
+    def event(self, event: Event) -> None:
+        """Let the next heartbeat carry ``event``."""
+        self._events.append(event)
+
+    def confirm(self) -> None:
+        """Renew now, writing what has gathered; raises LeaseLost. Waits for an absent database."""
+        patiently(self._beat, self._interval)
+        if Order.LOST in self._given:
+            raise LeaseLost(f"job {self._job.id} is no longer ours")
+
+    def write(self, action: Callable[[Session], T]) -> T:
+        """Run ``action`` in one transaction, after the events before it; raises LeaseLost.
+
+        Waits for an absent database. A commit whose answer was lost is tried again and then finds
+        its guard false: LeaseLost, and either everything was written or nothing.
+        """
+        return patiently(lambda: self._write(action, last=False), self._interval)
+
+    def finish(self, action: Callable[[Session], T]) -> T:
+        """Like ``write``, for the move that gives the job away: no heartbeat follows it."""
+        return patiently(lambda: self._write(action, last=True), self._interval)
+
+    def _write(self, action: Callable[[Session], T], *, last: bool) -> T:
+        with self._writing:
+            events = list(self._events)
+            with transaction(self._engine) as session:
+                self._record(session, events)
+                result = action(session)
+            del self._events[: len(events)]
+            self._given_away = last
+            return result
+
+    def _run(self) -> None:
+        while self._wait():
+            try:
+                self._beat()
+            except DATABASE_AWAY as error:
+                log.warning("heartbeat failed", extra={"data": {"reason": type(error).__name__}})
+            if Order.LOST in self._given:
+                return
+
+    def _wait(self) -> bool:
+        """Wait for the next heartbeat; hear the drain meanwhile. False: the lease has ended."""
+        watched: list[Any] = [self._ended]
+        if Order.DRAIN not in self._given:
+            watched.append(self._drain)
+        ready, _, _ = select.select(watched, [], [], self._interval)
+        if self._drain in ready:
+            self._order(Order.DRAIN)
+        return self._ended not in ready
+
+    def _beat(self) -> None:
+        with self._writing:
+            if self._given_away:
+                return
+            events = list(self._events)
+            with transaction(self._engine) as session:
+                renewal = renew(session, self._job.id, self._job.attempt, self._progress)
+                if renewal:
+                    self._record(session, events)
+            if renewal:
+                del self._events[: len(events)]
+        self._obey(renewal)
+
+    def _record(self, session: Session, events: list[Event]) -> None:
+        for event in events:
+            record(session, self._job, event.message, type=event.type, data=event.data)
+
+    def _obey(self, renewal: Renewal | None) -> None:
+        if renewal is None:
+            self._kill()
+            self._order(Order.LOST)
+        elif renewal.cancel_requested or renewal.state == State.CANCELLING:
+            self._order(Order.CANCEL)
+        elif renewal.state == State.PAUSING:
+            self._order(Order.PAUSE)
+
+    def _order(self, order: Order) -> None:
+        if order not in self._given:
+            self._given.add(order)
+            self._give(order)

@@ -1,0 +1,261 @@
+"""Publication: from the trainer's folders to a model that can be called.
+
+Manifest, check from disk, rename to an id of its own, served equals trained; then one transaction
+makes the adapter rows, the result file and ``succeeded`` visible together, or nothing.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import logging
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+from sqlalchemy.orm import Session
+
+from services.worker.adapter_check import InvalidAdapter, check_adapter
+from services.worker.failures import AttemptFailed, Cause
+from services.worker.feed import as_openai_metrics
+from services.worker.served_check import Inference, InferenceAway, ServedDiffers, check_served
+from services.worker.spec import CheckpointAdapter, DoneMessage, ServedCheck, StepMetrics
+from shared.adapters.models import Adapter
+from shared.catalog import AdapterProfile, BaseModelEntry
+from shared.clock import Clock
+from shared.files.models import StoredFile
+from shared.ids import new_id
+from shared.jobs.models import FineTuningJob
+from shared.jobs.state import State
+from shared.jobs.transitions import move, record
+from shared.storage import (
+    CorruptArtifact,
+    LocalStore,
+    fsync_folder,
+    verify_manifest,
+    write_manifest,
+)
+from shared.tenants.models import Tenant
+
+CALLABLE_CHECKPOINTS = 3
+RESULT_FILENAME = "step_metrics.csv"
+_CHECKS: TypeAdapter[list[ServedCheck]] = TypeAdapter(list[ServedCheck])
+_RESULT_COLUMNS = (
+    "step",
+    "train_loss",
+    "train_accuracy",
+    "valid_loss",
+    "valid_mean_token_accuracy",
+)
+_REPORTED = {
+    "base_loss",
+    "base_accuracy",
+    "final_loss",
+    "final_accuracy",
+    "step",
+    "steps_this_attempt",
+    "total_steps",
+    "best_step",
+    "stopped_early",
+}
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]+")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What is on disk and checked, waiting for its rows."""
+
+    done: DoneMessage
+    adapter_id: str
+    base_sha256: str
+    checkpoints: tuple[tuple[str, CheckpointAdapter], ...]
+    """Adapter id and figures of each callable checkpoint."""
+    result_file: StoredFile
+
+
+def prepare(
+    store: LocalStore,
+    job: FineTuningJob,
+    entry: BaseModelEntry,
+    models_dir: Path,
+    done: DoneMessage,
+    *,
+    confirm: Callable[[], None],
+) -> Publication:
+    """Put the checked adapters and the result file in their places, under ids nobody knows yet.
+
+    ``confirm`` renews the lease just before anything leaves the attempt's folder. Raises
+    AttemptFailed when a folder does not hold what it must.
+    """
+    base_sha256 = entry.base_sha256(models_dir)
+    meta = {
+        "base_model": job.base_model,
+        "base_sha256": base_sha256,
+        "data_sha256": done.data_sha256,
+        "job": job.id,
+        "attempt": job.attempt,
+    }
+    base_config = json.loads((entry.folder(models_dir) / "config.json").read_bytes())
+    chosen = done.checkpoints[-CALLABLE_CHECKPOINTS:]
+    folders = [done.adapter_dir, *(checkpoint.path for checkpoint in chosen)]
+    for folder in folders:
+        write_manifest(folder, meta)
+        _check(folder, entry.profile, base_config)
+    confirm()
+    adapter_id, *checkpoint_ids = [_rename(store, folder) for folder in folders]
+    return Publication(
+        done=done,
+        adapter_id=adapter_id,
+        base_sha256=base_sha256,
+        checkpoints=tuple(zip(checkpoint_ids, chosen, strict=True)),
+        result_file=_result_file(store, job, done.history),
+    )
+
+
+def await_served(
+    publication: Publication,
+    inference: Inference,
+    tolerance: float,
+    *,
+    wait: Callable[[], None],
+    deadline: float,
+    clock: Clock,
+) -> dict[str, float]:
+    """Compare served with trained; while inference is away again after ``wait``, to ``deadline``.
+
+    Returns the distances; raises AttemptFailed.
+    """
+    checks = _CHECKS.validate_json(publication.done.check_file.read_bytes())
+    while True:
+        try:
+            return check_served(inference, publication.adapter_id, checks, tolerance)
+        except ServedDiffers as error:
+            message = f"The published model does not answer as trained: {error}"
+            raise AttemptFailed(Cause.SERVED_DIFFERS, message) from error
+        except InferenceAway as error:
+            log.warning("inference away", extra={"data": {"reason": str(error)}})
+            if clock() >= deadline:
+                message = "The inference service stayed away; the job is published later"
+                raise AttemptFailed(Cause.INFERENCE_AWAY, message) from error
+        wait()
+
+
+def commit(
+    session: Session, job: FineTuningJob, publication: Publication, distances: dict[str, float]
+) -> FineTuningJob:
+    """Make everything visible at once: rows, events, ``succeeded``. Raises LeaseLost."""
+    done = publication.done
+    tenant = session.get_one(Tenant, job.tenant_id)
+    name = model_name(job, tenant, publication.adapter_id)
+    metrics = done.model_dump(include=_REPORTED) | distances
+    session.add(publication.result_file)
+    session.flush()
+    record(session, job, f"New fine-tuned model created: {name}")
+    succeeded = move(
+        session,
+        job.id,
+        State.SUCCEEDED,
+        "The job has successfully completed",
+        attempt=job.attempt,
+        metrics=metrics,
+        trained_tokens=done.trained_tokens,
+        result_file_id=publication.result_file.id,
+    )
+    final = _row(
+        publication, job, publication.adapter_id, model=name, step=done.best_step, metrics=metrics
+    )
+    session.add(final)
+    session.add_all(
+        _row(
+            publication,
+            job,
+            adapter_id,
+            model=f"{name}:ckpt-step-{checkpoint.step}",
+            step=checkpoint.step,
+            metrics=as_openai_metrics(checkpoint.metrics),
+            kind="checkpoint",
+        )
+        for adapter_id, checkpoint in publication.checkpoints
+    )
+    session.flush()
+    return succeeded
+
+
+def model_name(job: FineTuningJob, tenant: Tenant, adapter_id: str) -> str:
+    """Return ``ft:base:org:suffix:8chars``; the company's name where it fits into a URL."""
+    organization = tenant.name if _PLAIN_NAME.fullmatch(tenant.name) else tenant.id
+    suffix = (job.suffix or "").replace("/", "-")
+    return f"ft:{job.base_model}:{organization}:{suffix}:{adapter_id[-8:].lower()}"
+
+
+def _check(folder: Path, profile: AdapterProfile, base_config: dict[str, Any]) -> None:
+    try:
+        verify_manifest(folder)
+        check_adapter(folder, profile, base_config)
+    except (InvalidAdapter, CorruptArtifact) as error:
+        raise AttemptFailed(Cause.INVALID_ADAPTER, f"The adapter is invalid: {error}") from error
+
+
+def _rename(store: LocalStore, folder: Path) -> str:
+    """Move a finished folder to an id of its own, for ever immutable; return the id."""
+    adapter_id = new_id("ad_")
+    target = store.adapter(adapter_id)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder.rename(target)
+    fsync_folder(target.parent)
+    return adapter_id
+
+
+def _result_file(
+    store: LocalStore, job: FineTuningJob, history: Sequence[StepMetrics]
+) -> StoredFile:
+    """Write the steps' figures as CSV under a new file id; return the row to be."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(_RESULT_COLUMNS)
+    for step in history:
+        values = (step.train_loss, step.train_accuracy, step.valid_loss, step.valid_accuracy)
+        table.writerow([step.step, *("" if value is None else f"{value:.6g}" for value in values)])
+    raw = text.getvalue().encode()
+    file_id = new_id("file-")
+    folder = store.upload(file_id)
+    folder.mkdir(parents=True)
+    (folder / "raw").write_bytes(raw)
+    return StoredFile(
+        id=file_id,
+        tenant_id=job.tenant_id,
+        filename=RESULT_FILENAME,
+        purpose="fine-tune-results",
+        bytes=len(raw),
+        sha256=hashlib.sha256(raw).hexdigest(),
+        status="processed",
+        report={},
+    )
+
+
+def _row(
+    publication: Publication,
+    job: FineTuningJob,
+    adapter_id: str,
+    *,
+    model: str,
+    step: int,
+    metrics: dict[str, Any],
+    kind: str = "final",
+) -> Adapter:
+    return Adapter(
+        id=adapter_id,
+        tenant_id=job.tenant_id,
+        job_id=job.id,
+        kind=kind,
+        model=model,
+        step=step,
+        base_model=job.base_model,
+        base_sha256=publication.base_sha256,
+        metrics=metrics,
+    )

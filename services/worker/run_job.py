@@ -1,0 +1,197 @@
+"""The worker on one page: claim, hold the lease, train, publish; endings.py has the other ends."""
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from queue import Empty
+
+from sqlalchemy import func
+from sqlalchemy.orm import Session
+
+from services.worker import publish
+from services.worker.endings import (
+    Inbox,
+    Interrupted,
+    Outcome,
+    end_by_failure,
+    end_by_order,
+    end_without_lease,
+)
+from services.worker.failures import AttemptFailed, Cause
+from services.worker.feed import (
+    base_event,
+    progress_row,
+    started_text,
+    step_event,
+    worth_an_event,
+)
+from services.worker.lease import Event, Lease, Order
+from services.worker.spec import (
+    CheckpointMessage,
+    DoneMessage,
+    ErrorMessage,
+    EvaluationMessage,
+    ProgressMessage,
+    ReadyMessage,
+    StartedMessage,
+    StoppedMessage,
+)
+from services.worker.trainer import Exited
+from services.worker.workplace import Workplace, make_spec
+from shared.db import transaction
+from shared.errors import LeaseLost
+from shared.jobs.claim import claim_next
+from shared.jobs.models import FineTuningJob
+from shared.jobs.state import State
+from shared.jobs.transitions import move
+from shared.telemetry import log_context
+
+log = logging.getLogger(__name__)
+
+
+def run_next(place: Workplace, queue: str) -> Outcome:
+    """Claim the best job of ``queue`` and work on it until it has ended or belongs to others."""
+    if place.drain.requested():
+        return Outcome.NOTHING
+    with transaction(place.engine) as session:
+        job = claim_next(session, queue, owner=f"{socket.gethostname()}:{os.getpid()}")
+    if job is None:
+        return Outcome.NOTHING
+    with log_context(tenant_id=job.tenant_id, job_id=job.id, attempt=str(job.attempt)):
+        log.info("claimed")
+        outcome = run(place, job)
+        log.info("released", extra={"data": {"outcome": outcome}})
+    return outcome
+
+
+def run(place: Workplace, job: FineTuningJob) -> Outcome:
+    """Train and publish a claimed job; whatever happens, leave the row as the protocol wants it."""
+    inbox = Inbox()
+    with hold(place, job, inbox) as lease:
+        try:
+            return work(place, job, lease, inbox)
+        except LeaseLost:
+            return end_without_lease(place, job, lease)
+
+
+def work(place: Workplace, job: FineTuningJob, lease: Lease, inbox: Inbox) -> Outcome:
+    """Train, publish; or end by order or failure. Raises LeaseLost."""
+    try:
+        done = train(place, job, lease, inbox)
+        publish_result(place, job, lease, inbox, done)
+    except Interrupted as interruption:
+        return end_by_order(place, job, lease, inbox, interruption.order)
+    except AttemptFailed as failure:
+        return end_by_failure(place, job, lease, failure)
+    return Outcome.ENDED
+
+
+@contextmanager
+def hold(place: Workplace, job: FineTuningJob, inbox: Inbox) -> Iterator[Lease]:
+    """Hold the lease; afterwards the trainer is idle and unharmed, or gone."""
+    lease = Lease(
+        engine=place.engine,
+        job=job,
+        heartbeat_seconds=place.settings.heartbeat_seconds,
+        drain=place.drain,
+        give=inbox.put,
+        kill=place.trainer.kill,
+    )
+    with lease:
+        try:
+            yield lease
+        except BaseException:
+            place.trainer.kill()
+            raise
+    place.trainer.finish_job()
+
+
+def train(place: Workplace, job: FineTuningJob, lease: Lease, inbox: Inbox) -> DoneMessage:
+    """Run the trainer to its end, passing on what it tells; raises Interrupted, AttemptFailed."""
+    place.trainer.train(make_spec(place, job), inbox.put)
+    while True:
+        match inbox.get():
+            case StartedMessage() as started:
+                lease.write(partial(enter_running, job=job, started=started))
+            case DoneMessage() as done:
+                return done
+            case Order() as order:
+                raise Interrupted(order)
+            case ErrorMessage() as error:
+                raise AttemptFailed.of_error(error)
+            case Exited() as end:
+                raise AttemptFailed.of_exit(end)
+            case StoppedMessage():
+                raise AttemptFailed(Cause.CRASH, "The trainer stopped without being asked")
+            case news:
+                pass_on(news, lease)
+
+
+def pass_on(
+    news: ReadyMessage | ProgressMessage | EvaluationMessage | CheckpointMessage, lease: Lease
+) -> None:
+    """Let the next heartbeat carry what the trainer tells."""
+    match news:
+        case ProgressMessage():
+            lease.progress(progress_row(news))
+            if worth_an_event(news):
+                lease.event(step_event(news))
+        case EvaluationMessage(step=0):
+            lease.event(base_event(news))
+        case CheckpointMessage(step=step):
+            lease.event(Event(f"Checkpoint created at step {step}", data={"step": step}))
+
+
+def enter_running(session: Session, job: FineTuningJob, started: StartedMessage) -> None:
+    """Say that training begins, or goes on at a checkpoint."""
+    move(
+        session,
+        job.id,
+        State.RUNNING,
+        started_text(started),
+        attempt=job.attempt,
+        data=started.model_dump(exclude={"kind"}),
+        started_at=func.coalesce(FineTuningJob.started_at, func.clock_timestamp()),
+    )
+
+
+def publish_result(
+    place: Workplace, job: FineTuningJob, lease: Lease, inbox: Inbox, done: DoneMessage
+) -> None:
+    """Bring the trainer's result into the world; raises Interrupted, AttemptFailed, LeaseLost."""
+    settings, entry = place.settings, place.catalog.get(job.base_model)
+    place.trainer.finish_job()  # from here on its death is nobody's concern
+    lease.confirm()
+    lease.write(
+        lambda session: move(
+            session, job.id, State.PUBLISHING, "Publishing the model", attempt=job.attempt
+        )
+    )
+    ready = publish.prepare(
+        place.store, job, entry, settings.models_dir, done, confirm=lease.confirm
+    )
+    distances = publish.await_served(
+        ready,
+        place.inference,
+        entry.serving.logprob_tolerance,
+        wait=lambda: wait_for_order(inbox, settings.publish_retry_seconds),
+        deadline=time.monotonic() + settings.publish_wait_seconds,
+        clock=time.monotonic,
+    )
+    lease.finish(lambda session: publish.commit(session, job, ready, distances))
+
+
+def wait_for_order(inbox: Inbox, seconds: float) -> None:
+    """Wait; an order ends the waiting by Interrupted."""
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            message = inbox.get(timeout=left)
+        except Empty:
+            return
+        if isinstance(message, Order):
+            raise Interrupted(message)

@@ -1,0 +1,100 @@
+"""Served equals trained: inference's answers through the new adapter, against the trainer's."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from services.worker.spec import ServedCheck
+
+ANSWER_SECONDS = 60.0
+NOT_THE_REQUESTS_FAULT = {401, 403, 404, 408, 409, 425, 429}
+"""What a service answers while it is starting, or has not seen the new folder yet."""
+
+
+class InferenceAway(Exception):
+    """The inference service does not answer, or not yet."""
+
+
+class ServedDiffers(Exception):
+    """Inference answers, but not as the trained adapter."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Where the inference service is, and the secret that opens it."""
+
+    url: str
+    secret: str
+
+    def prompt_logprobs(self, model: str, token_ids: Sequence[int]) -> list[float]:
+        """Return the log-probability of each token but the first; raises InferenceAway."""
+        body = {
+            "model": model,
+            "prompt": list(token_ids),
+            "max_tokens": 1,
+            "temperature": 0,
+            "prompt_logprobs": 0,
+        }
+        try:
+            response = httpx.post(
+                f"{self.url.rstrip('/')}/v1/completions",
+                json=body,
+                headers={"Authorization": f"Bearer {self.secret}"},
+                timeout=ANSWER_SECONDS,
+            )
+        except httpx.TransportError as error:
+            raise InferenceAway(type(error).__name__) from error
+        if response.status_code >= 500 or response.status_code in NOT_THE_REQUESTS_FAULT:
+            raise InferenceAway(f"status {response.status_code}")
+        if response.status_code != httpx.codes.OK:
+            raise ServedDiffers(f"inference refused the check with status {response.status_code}")
+        return _chosen(response.json(), token_ids)
+
+
+def check_served(
+    inference: Inference, adapter_id: str, checks: Sequence[ServedCheck], tolerance: float
+) -> dict[str, float]:
+    """Raise ServedDiffers unless the served adapter is the trained one; return the distances.
+
+    Distances are mean absolute differences of answer-token log-probabilities over all checks.
+    Served against trained must be within ``tolerance``; served against base must show at least
+    half of what training changed, so that a base model that answers in the adapter's place is
+    found also where training changed little.
+    """
+    served: list[float] = []
+    for check in checks:
+        answer = inference.prompt_logprobs(adapter_id, check.token_ids)
+        served += answer[check.answer_start - 1 :]
+    trained = [value for check in checks for value in check.adapter_logprobs]
+    base = [value for check in checks for value in check.base_logprobs]
+    distances = {
+        "served_to_trained": _distance(served, trained),
+        "served_to_base": _distance(served, base),
+        "trained_to_base": _distance(trained, base),
+    }
+    if not distances["served_to_trained"] <= tolerance:
+        raise ServedDiffers(f"served and trained differ by {distances['served_to_trained']:.3f}")
+    if not distances["served_to_base"] >= distances["trained_to_base"] / 2:
+        raise ServedDiffers("the base model answers in the adapter's place")
+    return distances
+
+
+def _distance(left: Sequence[float], right: Sequence[float]) -> float:
+    if len(left) != len(right) or not left:
+        return math.nan
+    return sum(abs(a - b) for a, b in zip(left, right, strict=True)) / len(left)
+
+
+def _chosen(answer: Any, token_ids: Sequence[int]) -> list[float]:
+    """Pick the prompt tokens' own log-probabilities out of vLLM's answer."""
+    try:
+        by_position = answer["choices"][0]["prompt_logprobs"]
+        return [
+            float(candidates[str(token)]["logprob"])
+            for token, candidates in zip(token_ids[1:], by_position[1:], strict=True)
+        ]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ServedDiffers("inference gave no log-probabilities") from error

@@ -1,0 +1,35 @@
+"""The worker's settings."""
+
+import os
+
+from pydantic import Field
+
+from shared.settings import (
+    BrokerSettings,
+    InferenceClientSettings,
+    JobTimings,
+    Seconds,
+    StoreSettings,
+    SystemDatabaseSettings,
+)
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+class WorkerSettings(
+    SystemDatabaseSettings, BrokerSettings, StoreSettings, InferenceClientSettings, JobTimings
+):
+    """One worker: one queue, one trainer process."""
+
+    worker_queue: str = "default"
+    trainer_threads: int = Field(default_factory=usable_cores, ge=1)
+    """Part of a run's identity: bit-for-bit resumption needs the same number."""
+    trainer_jobs: int = Field(50, ge=1)
+    """The trainer process is replaced after so many jobs."""
+    abort_grace_seconds: Seconds = 2
+    """A cancelled trainer is killed after this; with the heartbeat it stays well under 10 s."""
+    stop_grace_seconds: Seconds = 45
+    """A drained trainer has this long for its checkpoint, of the supervisor's 60 s."""

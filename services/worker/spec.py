@@ -1,0 +1,178 @@
+"""What the supervisor and the trainer process say to each other; importing it needs no torch.
+
+stdin of the trainer: one JSON object a line, a ``TrainSpec``, ``{"command": "stop"}`` (checkpoint,
+then end the job) or ``{"command": "abort"}`` (end the job without a checkpoint).
+stdout: one JSON object a line, the ``…Message`` classes below, told apart by ``kind``.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from shared.jobs.hyperparameters import Hyperparameters
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TrainSpec(_Message):
+    """All that one attempt needs; paths and numbers, no credentials."""
+
+    kind: Literal["train"] = "train"
+    job_id: str
+    attempt: int
+    base_model: str
+    """Catalog name."""
+    base_dir: Path
+    base_sha256: str
+    train_rows: Path
+    """Normalised rows.jsonl (see shared/files/rows.py)."""
+    validation_rows: Path | None
+    """None: a split is carved out of the training rows by their hash."""
+    attempt_dir: Path
+    """The only folder this attempt writes to: checkpoints ``step-%09d/``, then ``adapter/``."""
+    resume_from: tuple[Path, ...]
+    """Folders of earlier attempts, newest first; the highest verified checkpoint is resumed."""
+    hyperparameters: Hyperparameters
+    seed: int
+    micro_batch_divisor: int = 1
+    checkpoint_seconds: float
+    threads: int
+
+
+class ReadyMessage(_Message):
+    """The process has imported torch and waits for a spec."""
+
+    kind: Literal["ready"] = "ready"
+
+
+class StartedMessage(_Message):
+    """Data read, model prepared; training is about to begin (or goes on at ``step``)."""
+
+    kind: Literal["started"] = "started"
+    step: int
+    """Optimiser steps already done by earlier attempts (0 for a fresh start)."""
+    total_steps: int
+    steps_per_epoch: int
+    train_rows: int
+    validation_rows: int
+
+
+class StepMetrics(_Message):
+    """Figures after one optimiser step; validation ones only where it was evaluated."""
+
+    step: int
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    """Mean token accuracy on the step's answer tokens, 0 to 1."""
+    valid_loss: float | None = None
+    valid_accuracy: float | None = None
+
+
+class ProgressMessage(_Message):
+    """One optimiser step is done."""
+
+    kind: Literal["progress"] = "progress"
+    metrics: StepMetrics
+    total_steps: int
+    tokens_per_second: float
+    seconds_left: float
+
+
+class EvaluationMessage(_Message):
+    """The validation rows were evaluated (``step`` 0: the base model before training)."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    step: int
+    epoch: int
+    loss: float
+    accuracy: float
+    best: bool
+
+
+class CheckpointMessage(_Message):
+    """A checkpoint folder is durable."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    step: int
+    path: Path
+
+
+class CheckpointAdapter(_Message):
+    """An end-of-epoch checkpoint exported as an adapter folder inside the attempt's."""
+
+    step: int
+    path: Path
+    metrics: StepMetrics
+
+
+class DoneMessage(_Message):
+    """Training ended; ``adapter_dir`` holds adapter_model.safetensors and adapter_config.json."""
+
+    kind: Literal["done"] = "done"
+    step: int
+    """Optimiser steps done in all."""
+    steps_this_attempt: int
+    total_steps: int
+    best_step: int
+    stopped_early: bool
+    trained_tokens: int
+    adapter_dir: Path
+    """The best checkpoint's adapter, without a manifest: the supervisor publishes it."""
+    data_sha256: str
+    check_file: Path
+    """JSON list of ServedCheck: what the served adapter must reproduce."""
+    checkpoints: tuple[CheckpointAdapter, ...] = ()
+    history: tuple[StepMetrics, ...]
+    """Every step of the whole job, earlier attempts included."""
+    base_loss: float
+    base_accuracy: float
+    final_loss: float
+    final_accuracy: float
+    """On the validation rows, of the best checkpoint."""
+
+
+class StoppedMessage(_Message):
+    """The job was stopped or aborted on request; ``step`` is the last checkpointed one."""
+
+    kind: Literal["stopped"] = "stopped"
+    step: int
+
+
+class ErrorMessage(_Message):
+    """The job failed inside the trainer, which exits after sending this."""
+
+    kind: Literal["error"] = "error"
+    code: Literal["bad_data", "bad_configuration", "non_finite_loss", "out_of_memory", "crash"]
+    message: str
+    """Safe for the user: names a line or a field, never a row's text."""
+    param: str | None = None
+
+
+class ServedCheck(_Message):
+    """One validation row as token ids, with the trainer's own log-probabilities."""
+
+    token_ids: tuple[int, ...]
+    answer_start: int
+    """Index of the first answer token."""
+    adapter_logprobs: tuple[float, ...]
+    """Of token_ids[answer_start:], under the adapter."""
+    base_logprobs: tuple[float, ...]
+    """The same under the base model alone."""
+
+
+TrainerMessage = Annotated[
+    ReadyMessage
+    | StartedMessage
+    | ProgressMessage
+    | EvaluationMessage
+    | CheckpointMessage
+    | DoneMessage
+    | StoppedMessage
+    | ErrorMessage,
+    Field(discriminator="kind"),
+]
+trainer_message: TypeAdapter[TrainerMessage] = TypeAdapter(TrainerMessage)

@@ -1,0 +1,224 @@
+"""The training loop, in the order of the algorithm.
+
+Everything random is a function of (seed, epoch, step) and everything else is in RunState, so a run
+that goes on from a checkpoint ends with the same bits as one that was never interrupted.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from services.worker.spec import (
+    CheckpointMessage,
+    EvaluationMessage,
+    ProgressMessage,
+    StepMetrics,
+    TrainerMessage,
+)
+from services.worker.training import checkpoint
+from services.worker.training.checkpoint import Checkpoint, RunState
+from services.worker.training.evaluate import Score, Trained, evaluate
+from services.worker.training.lora import Adapter
+from services.worker.training.plan import Plan, buckets, learning_rate
+from services.worker.training.prefix import PrefixCache
+from services.worker.training.signals import Interrupted
+
+CLIP_NORM = 1.0
+BETAS = (0.9, 0.999)
+
+Emit = Callable[[TrainerMessage], None]
+
+
+class NonFiniteLoss(Exception):
+    """Loss or gradient left the numbers; going on would only publish rubbish."""
+
+
+@dataclass
+class Run:
+    """One attempt: what it trains, on what, how far it is, and how it reports."""
+
+    trained: Trained
+    adapter: Adapter
+    train: PrefixCache
+    validation: PrefixCache
+    plan: Plan
+    state: RunState
+    best: dict[str, Tensor]
+    """The best checkpoint's factors; the initial ones before the first evaluation."""
+    moments: dict[str, Tensor]
+    folder: Path
+    checkpoint_seconds: float
+    token_budget: int
+    poll: Callable[[], None]
+    emit: Emit
+    clock: Callable[[], float] = time.monotonic
+
+
+def train(run: Run) -> bool:
+    """Train to the end, or until validation stops improving; say whether it stopped early.
+
+    Raises Interrupted (after a checkpoint, where one was asked for) and NonFiniteLoss.
+    """
+    state, plan = run.state, run.plan
+    patience = state.identity.hyperparameters.early_stopping_patience
+    optimizer = _optimizer(run)
+    pace = _Pace(run.clock(), state.step)
+    last_saved = run.clock()
+    try:
+        while True:
+            if plan.ends_epoch(state.step) and state.evaluated_step < state.step:
+                _evaluate(run)  # also before the first step: the base model's own figures
+                if state.step:
+                    run.emit(pace.report(run))
+                    _save(run)
+                    last_saved = run.clock()
+            if state.step == plan.total_steps:
+                return False
+            if state.evaluations_without_gain >= patience:
+                return True
+            _step(run, optimizer, pace)
+            if not plan.ends_epoch(state.step):
+                run.emit(pace.report(run))
+                if run.clock() - last_saved >= run.checkpoint_seconds:
+                    _save(run)
+                    last_saved = run.clock()
+    except Interrupted as request:
+        if request.keep and state.step:
+            _save(run)
+        raise
+
+
+def _step(run: Run, optimizer: torch.optim.Optimizer, pace: "_Pace") -> None:
+    """One optimiser step; the weights change only after its last micro-batch."""
+    step = run.state.step + 1
+    members = run.plan.batch(step)
+    answer_tokens = sum(len(run.train.rows[member].answers) for member in members)
+    run.adapter.grad.zero_()
+    total, right, row_tokens = 0.0, 0, 0
+    for group in buckets(members, run.train.lengths, run.token_budget):
+        run.poll()
+        pack = run.train.pack(group)
+        states = run.trained.final_states(run.train, pack)
+        loss, correct = run.trained.base.answer_loss(states, pack)
+        # Every answer token of the step weighs the same, whichever micro-batch it is in.
+        (loss / answer_tokens).backward()  # type: ignore[no-untyped-call]
+        total, right = total + loss.item(), right + correct
+        row_tokens += pack.row_tokens
+    norm = float(run.adapter.grad.norm())
+    if not (isfinite(total) and isfinite(norm)):
+        raise NonFiniteLoss(f"The loss was no longer a finite number at step {step}.")
+    run.adapter.grad.mul_(min(1.0, CLIP_NORM / (norm + 1e-6)))
+    hyperparameters = run.state.identity.hyperparameters
+    optimizer.param_groups[0]["lr"] = learning_rate(step, run.plan.total_steps, hyperparameters)
+    optimizer.step()
+    run.adapter.refresh()
+    run.state.step = step
+    run.state.trained_tokens += row_tokens
+    run.state.history.append(
+        StepMetrics(
+            step=step,
+            epoch=run.plan.epoch_of(step),
+            train_loss=total / answer_tokens,
+            train_accuracy=right / answer_tokens,
+        )
+    )
+    pace.tokens += row_tokens
+
+
+def _evaluate(run: Run) -> None:
+    """Score the validation rows, remember the best adapter, and report."""
+    state = run.state
+    score = evaluate(run.trained, run.validation, run.token_budget, run.poll)
+    if not isfinite(score.loss):
+        raise NonFiniteLoss(f"The validation loss was not a finite number at step {state.step}.")
+    best = _note(state, score)
+    if best:
+        run.best = run.adapter.tensors()
+    run.emit(
+        EvaluationMessage(
+            step=state.step, epoch=state.epoch, loss=score.loss, accuracy=score.accuracy, best=best
+        )
+    )
+
+
+def _note(state: RunState, score: Score) -> bool:
+    """Enter an evaluation into ``state`` and say whether it is the best so far.
+
+    The best has the highest token accuracy, then the lowest loss: while facts are memorised, the
+    loss of the few answers still wrong goes up long before the number of right ones stops growing.
+    For the same reason, training stops early only when neither gets any better. The base model
+    (step 0) is never the best: it is not a result.
+    """
+    state.evaluated_step = state.step
+    if state.step == 0:
+        state.base_loss, state.base_accuracy = score.loss, score.accuracy
+        return False
+    state.history[-1] = state.history[-1].model_copy(
+        update={"valid_loss": score.loss, "valid_accuracy": score.accuracy}
+    )
+    first = state.best_step == 0
+    best = first or (score.accuracy, -score.loss) > (state.best_accuracy, -state.best_loss)
+    gain = best or score.loss < state.lowest_loss
+    state.lowest_loss = score.loss if first else min(state.lowest_loss, score.loss)
+    state.evaluations_without_gain = 0 if gain else state.evaluations_without_gain + 1
+    if best:
+        state.best_step, state.best_loss, state.best_accuracy = (
+            state.step,
+            score.loss,
+            score.accuracy,
+        )
+    return best
+
+
+def _save(run: Run) -> None:
+    path = checkpoint.save(
+        run.folder,
+        Checkpoint(
+            state=run.state,
+            adapter=run.adapter.tensors(),
+            best=run.best,
+            moments={name: moment.cpu() for name, moment in run.moments.items()},
+        ),
+    )
+    run.emit(CheckpointMessage(step=run.state.step, path=path))
+
+
+def _optimizer(run: Run) -> torch.optim.Optimizer:
+    """AdamW over the one flat buffer, going on from ``run.moments``."""
+    weights = run.adapter.weights
+    weights.grad = run.adapter.grad
+    optimizer = torch.optim.AdamW([weights], betas=BETAS, weight_decay=0.0, fused=True)
+    run.moments = run.moments or {
+        "exp_avg": torch.zeros_like(weights.data),
+        "exp_avg_sq": torch.zeros_like(weights.data),
+    }
+    run.moments = {name: moment.to(weights.device) for name, moment in run.moments.items()}
+    steps_done = torch.tensor(float(run.state.step), device=weights.device)
+    optimizer.state[weights] = {"step": steps_done, **run.moments}
+    return optimizer
+
+
+@dataclass
+class _Pace:
+    """How fast this attempt goes, evaluations included."""
+
+    started: float
+    first_step: int
+    tokens: int = 0
+
+    def report(self, run: Run) -> ProgressMessage:
+        """Progress after the step just done."""
+        state = run.state
+        seconds = max(run.clock() - self.started, 1e-9)
+        per_step = seconds / max(1, state.step - self.first_step)
+        return ProgressMessage(
+            metrics=state.history[-1],
+            total_steps=run.plan.total_steps,
+            tokens_per_second=self.tokens / seconds,
+            seconds_left=per_step * (run.plan.total_steps - state.step),
+        )

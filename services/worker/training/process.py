@@ -1,0 +1,127 @@
+"""Runs the trainer's protocol: reads commands, runs specs one after the other, reports."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import threading
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TextIO
+
+import torch
+from pydantic import ValidationError
+from transformers.utils.logging import disable_progress_bar
+
+from services.worker.spec import (
+    ErrorMessage,
+    ReadyMessage,
+    StoppedMessage,
+    TrainerMessage,
+    TrainSpec,
+)
+from services.worker.training import checkpoint
+from services.worker.training.data import BadData
+from services.worker.training.engine import BadConfiguration, Engine
+from services.worker.training.loop import Emit, NonFiniteLoss
+from services.worker.training.signals import Interrupted, Signals
+from shared.catalog import load_catalog
+from shared.errors import NotFound
+from shared.telemetry import configure_logging, log_context
+
+logger = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Serve specs from stdin until it ends."""
+    arguments = _arguments()
+    out = _claim_stdout()
+    configure_logging("trainer")
+    disable_progress_bar()
+
+    def emit(message: TrainerMessage) -> None:
+        out.write(message.model_dump_json() + "\n")
+        out.flush()
+
+    signals = Signals()
+    specs: SimpleQueue[str] = SimpleQueue()
+    threading.Thread(target=_listen, args=(specs, signals), daemon=True).start()
+    engine = Engine(load_catalog(arguments.catalog), signals, emit)
+    emit(ReadyMessage())
+    while True:
+        line = specs.get()
+        failure = _serve(engine, line, emit)
+        if failure is not None:
+            emit(failure)
+            out.flush()
+            # No clean-up that could hang after an out-of-memory error; the supervisor starts anew.
+            os._exit(1)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m services.worker.training")
+    parser.add_argument("--parent", type=int, help="process id of the supervisor; checked at start")
+    parser.add_argument("--catalog", type=Path, help="another catalog than the one that is shipped")
+    return parser.parse_args()
+
+
+def _claim_stdout() -> TextIO:
+    """Return the protocol's stream; whatever libraries print from now on goes to stderr."""
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return out
+
+
+def _listen(specs: "SimpleQueue[str]", signals: Signals) -> None:
+    """Sort stdin's lines into specs and flags; its end ends the process at once."""
+    for line in sys.stdin:
+        command = json.loads(line).get("command")
+        if command == "stop":
+            signals.stop.set()
+        elif command == "abort":
+            signals.abort.set()
+        else:
+            signals.clear()  # in the order of stdin: what came before was meant for the job before
+            specs.put(line)
+    os._exit(0)
+
+
+def _serve(engine: Engine, line: str, emit: Emit) -> ErrorMessage | None:
+    """Run one spec; return what made it fail."""
+    try:
+        spec = TrainSpec.model_validate_json(line)
+    except ValidationError:
+        return ErrorMessage(code="bad_configuration", message="The job's description is malformed.")
+    with log_context(job_id=spec.job_id):
+        try:
+            engine.run(spec)
+        except Interrupted:
+            emit(
+                StoppedMessage(step=checkpoint.highest_step((spec.attempt_dir, *spec.resume_from)))
+            )
+        except Exception as error:
+            logger.exception("the job failed inside the trainer")
+            return failure_message(error)
+    return None
+
+
+def failure_message(error: Exception) -> ErrorMessage:
+    """Give every way to fail its code; only our own errors' words are shown to the user."""
+    match error:
+        case BadData():
+            return ErrorMessage(code="bad_data", message=str(error), param=error.param)
+        case BadConfiguration() | NotFound():
+            return ErrorMessage(code="bad_configuration", message=str(error))
+        case NonFiniteLoss():
+            return ErrorMessage(code="non_finite_loss", message=str(error))
+        case _ if _is_out_of_memory(error):
+            return ErrorMessage(code="out_of_memory", message="Training ran out of memory.")
+    return ErrorMessage(code="crash", message=f"The trainer failed ({type(error).__name__}).")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """CUDA has a class for it; the CPU allocator only has its text."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )

@@ -1,0 +1,87 @@
+"""What a worker process works with, and what it hands to its trainer."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from services.worker.drain import Drain
+from services.worker.failures import AttemptFailed, BackOff, Cause
+from services.worker.served_check import Inference
+from services.worker.settings import WorkerSettings
+from services.worker.spec import TrainSpec
+from services.worker.trainer import Trainer
+from shared.catalog import Catalog
+from shared.errors import NotFound
+from shared.jobs.hyperparameters import Hyperparameters
+from shared.jobs.models import FineTuningJob
+from shared.storage import LocalStore
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What one worker process works with; ``engine`` was made in it (a fork must not share one)."""
+
+    settings: WorkerSettings
+    engine: Engine
+    catalog: Catalog
+    trainer: Trainer
+    drain: Drain
+
+    @property
+    def store(self) -> LocalStore:
+        """The artifact store."""
+        return LocalStore(self.settings.store_dir)
+
+    @property
+    def inference(self) -> Inference:
+        """The inference service."""
+        secret = self.settings.inference_secret.get_secret_value()
+        return Inference(self.settings.inference_url, secret)
+
+    @property
+    def back_off(self) -> BackOff:
+        """Waiting times after crashes."""
+        return BackOff(self.settings.crash_backoff_seconds, random.uniform)
+
+
+def make_spec(place: Workplace, job: FineTuningJob) -> TrainSpec:
+    """Say what this attempt trains, where, and which earlier attempts it may resume."""
+    settings, store = place.settings, place.store
+    try:
+        entry = place.catalog.get(job.base_model)
+        base_sha256 = entry.base_sha256(settings.models_dir)
+    except (NotFound, FileNotFoundError) as error:
+        message = f"The base model `{job.base_model}` is not installed on this worker"
+        raise AttemptFailed(Cause.BAD_CONFIGURATION, message, param="model") from error
+    attempt_dir = store.attempt(job.id, job.attempt)
+    attempt_dir.mkdir(parents=True, exist_ok=True)
+    validation = job.validation_file_id
+    return TrainSpec(
+        job_id=job.id,
+        attempt=job.attempt,
+        base_model=job.base_model,
+        base_dir=entry.folder(settings.models_dir).absolute(),
+        base_sha256=base_sha256,
+        train_rows=rows_of(store, job.training_file_id),
+        validation_rows=rows_of(store, validation) if validation else None,
+        attempt_dir=attempt_dir.absolute(),
+        resume_from=earlier_attempts(store, job),
+        hyperparameters=Hyperparameters.model_validate(job.hyperparameters),
+        seed=job.seed,
+        micro_batch_divisor=job.micro_batch_divisor,
+        checkpoint_seconds=settings.checkpoint_seconds,
+        threads=settings.trainer_threads,
+    )
+
+
+def rows_of(store: LocalStore, file_id: str) -> Path:
+    """Return where a file's normalised rows lie."""
+    return (store.upload(file_id) / "rows.jsonl").absolute()
+
+
+def earlier_attempts(store: LocalStore, job: FineTuningJob) -> tuple[Path, ...]:
+    """Return the folders of the attempts before this one, newest first."""
+    folders = (store.attempt(job.id, number) for number in range(job.attempt - 1, 0, -1))
+    return tuple(folder.absolute() for folder in folders if folder.is_dir())
