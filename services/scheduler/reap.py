@@ -1,0 +1,73 @@
+"""Takes jobs from workers that stopped renewing, by watching whether the lease number moves.
+
+No clocks of two machines are compared: a lease is expired when its number stood still during a
+whole window of the scheduler's own monotonic time, over an unbroken series of successful scans. So
+neither a database outage nor a stepped clock nor a scheduler that slept takes a healthy job.
+"""
+
+import logging
+from collections.abc import Iterable
+
+from sqlalchemy import Engine
+
+from shared.clock import Clock
+from shared.db import transaction
+from shared.jobs.lease import HeldLease, expire, held_leases
+
+log = logging.getLogger(__name__)
+
+
+class LeaseWatch:
+    """The observation, as plain data; times are the caller's."""
+
+    def __init__(self, window_seconds: float, gap_seconds: float) -> None:
+        self._window = window_seconds
+        self._gap = gap_seconds
+        self._since: dict[HeldLease, float] = {}
+        self._last: float | None = None
+
+    def scanned(self, began: float, ended: float, leases: Iterable[HeldLease]) -> list[HeldLease]:
+        """Take in one successful scan; return the leases that are expired by now.
+
+        A lease was first seen at the latest when its scan ended, and is surely still unmoved when a
+        later scan begins: only the time between counts.
+        """
+        if self._last is None or ended - self._last > self._gap:
+            self._since = {}
+        self._last = ended
+        self._since = {lease: self._since.get(lease, ended) for lease in leases}
+        return [lease for lease, since in self._since.items() if began - since >= self._window]
+
+    def failed(self) -> None:
+        """Take in a failed scan: all windows start anew."""
+        self._last = None
+
+
+class Reap:
+    """The duty."""
+
+    name = "reap"
+
+    def __init__(self, engine: Engine, watch: LeaseWatch, clock: Clock) -> None:
+        self._engine = engine
+        self._watch = watch
+        self._clock = clock
+
+    def run(self) -> None:
+        """Scan, and expire what has stood still for a whole window."""
+        for lease in self._scan():
+            with transaction(self._engine) as session:
+                to = expire(session, lease)
+            if to:
+                data = {"job_id": lease.job_id, "attempt": lease.attempt, "state": to}
+                log.warning("lease expired", extra={"data": data})
+
+    def _scan(self) -> list[HeldLease]:
+        began = self._clock()
+        try:
+            with transaction(self._engine) as session:
+                leases = held_leases(session)
+        except Exception:
+            self._watch.failed()
+            raise
+        return self._watch.scanned(began, self._clock(), leases)

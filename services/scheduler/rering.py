@@ -1,0 +1,68 @@
+"""Rings again for queued jobs that nobody has claimed: doorbells may be lost, jobs may not.
+
+Never more rings than there are such jobs less the rings already on their way, so that a long queue
+behind one busy worker does not pile up messages.
+"""
+
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Engine, func, or_, select
+
+from shared.db import transaction
+from shared.jobs.models import FineTuningJob
+from shared.jobs.state import State
+from shared.task_queue import Outstanding, outstanding, ring
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+MOST_RINGS = 100
+
+log = logging.getLogger(__name__)
+
+
+def rings_due(overdue: int, bells: Outstanding) -> int:
+    """Return how many rings ``overdue`` jobs still need."""
+    return max(0, min(overdue, MOST_RINGS) - bells.waiting - bells.in_hand)
+
+
+class Rering:
+    """The duty."""
+
+    name = "rering"
+
+    def __init__(self, engine: Engine, app: "Celery", age_seconds: float) -> None:
+        self._engine = engine
+        self._app = app
+        self._age_seconds = age_seconds
+
+    def run(self) -> None:
+        """Ring for the overdue jobs of every queue; raises when PostgreSQL or Redis is away."""
+        for queue, overdue in self._overdue().items():
+            due = rings_due(overdue, outstanding(self._app, queue, self._age_seconds))
+            rung = 0
+            while rung < due and ring(self._app, queue):
+                rung += 1
+            if due:
+                data = {"queue": queue, "overdue": overdue, "rings": rung}
+                log.info("rang again", extra={"data": data})
+
+    def _overdue(self) -> dict[str, int]:
+        """Count, by queue, the jobs queued for ``age_seconds`` that may be claimed now."""
+        age = timedelta(seconds=self._age_seconds)
+        with transaction(self._engine) as session:
+            rows = session.execute(
+                select(FineTuningJob.queue, func.count())
+                .where(
+                    FineTuningJob.state == State.QUEUED,
+                    FineTuningJob.state_changed_at <= func.clock_timestamp() - age,
+                    or_(
+                        FineTuningJob.not_before.is_(None),
+                        FineTuningJob.not_before <= func.clock_timestamp(),
+                    ),
+                )
+                .group_by(FineTuningJob.queue)
+            )
+            return dict(rows.all())

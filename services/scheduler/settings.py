@@ -1,0 +1,25 @@
+"""The scheduler's settings."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from shared.settings import (
+    BrokerSettings,
+    InferenceClientSettings,
+    JobTimings,
+    Seconds,
+    SystemDatabaseSettings,
+)
+
+
+class SchedulerSettings(
+    SystemDatabaseSettings, BrokerSettings, InferenceClientSettings, JobTimings
+):
+    """One scheduler serves all queues; a second one does no harm."""
+
+    store_dir: Path
+    orphan_seconds: Seconds = 24 * 3600
+    """Folders without a row are removed at this age."""
+    erase_batch: int = Field(20, ge=1)
+    """So many adapters are erased in one sweep, so that no duty keeps the others waiting."""
