@@ -1,0 +1,67 @@
+"""The two clients of the commands: OpenAI's own, and ours for the admin routes."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import httpx
+
+from cli.connection import Connection, find_admin_connection, find_connection
+from cli.errors import CommandFailed, message_of
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+
+def openai_client(data_dir: Path | None) -> "OpenAI":
+    """Return OpenAI's client with the tenant's key from the environment."""
+    return client_of(find_connection(data_dir))
+
+
+def client_of(at: Connection) -> "OpenAI":
+    """Return OpenAI's client for a connection."""
+    from openai import OpenAI  # noqa: PLC0415  slow to import; `tailor up` needs none of it
+
+    return OpenAI(base_url=at.base_url, api_key=at.api_key, max_retries=5)
+
+
+class AdminClient:
+    """Calls the admin routes with the administrator's key."""
+
+    def __init__(self, at: Connection) -> None:
+        headers = {"Authorization": f"Bearer {at.api_key}"}
+        self._http = httpx.Client(base_url=at.root_url, headers=headers, timeout=30)
+
+    @classmethod
+    def connect(cls, data_dir: Path | None) -> Self:
+        """Return a client of the stack that ``data_dir`` or the environment names."""
+        return cls(find_admin_connection(data_dir))
+
+    def create_tenant(self, name: str) -> dict[str, Any]:
+        """Create a tenant; its first key is ``api_key``."""
+        return self._ask("POST", "/admin/tenants", {"name": name})
+
+    def create_key(self, tenant_id: str) -> dict[str, Any]:
+        """Create a further key of a tenant: ``id``, ``api_key`` …."""
+        return self._ask("POST", f"/admin/tenants/{tenant_id}/keys")
+
+    def revoke_key(self, key_id: str) -> None:
+        """Close a key for ever."""
+        self._ask("DELETE", f"/admin/keys/{key_id}")
+
+    def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> dict[str, Any]:
+        response = self._http.request(method, path, json=body)
+        if response.is_error:
+            raise CommandFailed(message_of(response))
+        return dict(response.json()) if response.content else {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._http.close()

@@ -1,0 +1,147 @@
+"""``tailor demo``: the whole main job on real parts, from an empty folder to a table of answers.
+
+Starts a stack of its own in a fresh folder on a free port, and stops it whatever happens.
+"""
+
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from cli.client import AdminClient, client_of
+from cli.connection import Connection, find_admin_connection
+from cli.console import console
+from cli.demo_report import ask_all, print_answers, print_last_line, print_loss_curve
+from cli.errors import CommandFailed
+from cli.watch import duration, summarise, watch
+from examples.datasets import DataSet, company, stdlib
+from shared.catalog import load_catalog
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+    from openai.types.fine_tuning import FineTuningJob
+
+STOP_SECONDS = 90
+
+
+class Data(StrEnum):
+    """The example data sets."""
+
+    COMPANY = "company"
+    STDLIB = "stdlib"
+
+
+def demo(
+    data: Annotated[Data, typer.Option(help="Which example to train.")] = Data.COMPANY,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the training job.")] = 1,
+) -> None:
+    """Train an example company's model on a stack of its own and compare it with the base model."""
+    out = console()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="tailor-demo-data-") as scratch, _stack(out) as at:
+        examples = company() if data is Data.COMPANY else stdlib(Path(scratch))
+        base, tuned = _train_and_ask(out, at, examples, seed)
+    out.print(f"done in {duration(time.monotonic() - began)}", highlight=False)
+    print_last_line(examples, base, tuned)
+
+
+def _train_and_ask(
+    out: Console, at: Connection, examples: DataSet, seed: int
+) -> tuple[list[str], list[str]]:
+    """Do the main job; return the base model's answers and the tuned model's."""
+    with AdminClient(at) as admin:
+        key = admin.create_tenant(examples.tenant)["api_key"]
+    out.print(f"created tenant {examples.tenant}", highlight=False)
+    with client_of(Connection(at.base_url, key)) as client:
+        job = _train(out, client, examples, seed)
+        print_loss_curve(out, client, job.id)
+        models = [job.model, job.fine_tuned_model or ""]
+        out.print(f"asking {len(examples.questions)} held-out questions of both models …")
+        base, tuned = ask_all(client, models, examples.questions)
+    print_answers(out, examples, base, tuned)
+    return base, tuned
+
+
+def _train(out: Console, client: "OpenAI", examples: DataSet, seed: int) -> "FineTuningJob":
+    with examples.training_file.open("rb") as stream:
+        file = client.files.create(file=(examples.training_file.name, stream), purpose="fine-tune")
+    out.print(f"uploaded {file.filename} as {file.id}", highlight=False)
+    job = client.fine_tuning.jobs.create(
+        model=next(iter(load_catalog())).name, training_file=file.id, seed=seed, suffix="demo"
+    )
+    out.print(f"created job {job.id} with hyperparameters auto", highlight=False)
+    job = watch(client, job.id, out)
+    summarise(job, out)
+    if job.status != "succeeded":
+        raise CommandFailed("the demo's job did not succeed; see above")
+    return job
+
+
+@contextmanager
+def _stack(out: Console) -> Iterator[Connection]:
+    """Run a stack in a fresh folder; keep the folder, for its logs, only where something failed."""
+    folder = Path(tempfile.mkdtemp(prefix="tailor-demo-"))
+    with _stopped_by_sigterm():
+        try:
+            out.print(f"starting a stack in {folder} (about a minute) …", highlight=False)
+            _start(folder)
+            yield find_admin_connection(folder)
+        except BaseException:
+            _stop(folder)
+            out.print(f"the logs stay in {folder}", highlight=False)
+            raise
+        _stop(folder)
+        shutil.rmtree(folder)
+
+
+def _start(folder: Path) -> None:
+    """Run ``tailor up``; when interrupted, let it stop what it has started."""
+    with _tailor("up", "--detach", "--data-dir", str(folder), "--port", "0") as up:
+        try:
+            code = up.wait()
+        except KeyboardInterrupt:
+            up.terminate()
+            raise
+    if code:
+        raise CommandFailed("the stack did not start; see above")
+
+
+def _stop(folder: Path) -> None:
+    with _tailor("down", "--data-dir", str(folder)) as down:
+        down.wait(STOP_SECONDS)
+
+
+def _tailor(*arguments: str) -> "subprocess.Popen[bytes]":
+    """Run a ``tailor`` command in a session of its own: Ctrl-C reaches it through us only."""
+    return subprocess.Popen([sys.executable, "-m", "cli.main", *arguments], start_new_session=True)
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the demo the way Ctrl-C does, so that the stack is stopped as well."""
+
+    def end(_signal: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    from cli.main import app
+
+    app(["demo", *sys.argv[1:]])

