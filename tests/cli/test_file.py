@@ -1,0 +1,67 @@
+from pathlib import Path
+
+from tests.cli.conftest import Reply, error_reply
+
+STORED = {
+    "id": "file-1",
+    "object": "file",
+    "bytes": 1,
+    "created_at": 1,
+    "filename": "rows.jsonl",
+    "purpose": "fine-tune",
+    "status": "processed",
+    "status_details": None,
+}
+JAPANESE = "examples/company/sample_ja.jsonl"
+
+
+def test_check_needs_no_server(tailor) -> None:
+    result = tailor("file", "check", JAPANESE)
+    assert result.exit_code == 0
+    assert "12 rows" in result.output
+
+
+def test_check_names_every_faulty_line(tailor, tmp_path: Path) -> None:
+    path = tmp_path / "壊れた.jsonl"
+    path.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a"\n\n[]\n', encoding="utf-8")
+    result = tailor("file", "check", str(path))
+    assert result.exit_code == 1
+    assert "Line 2:" in result.output
+    assert "Line 4:" in result.output
+
+
+def test_check_refuses_too_few_rows(tailor, tmp_path: Path) -> None:
+    path = tmp_path / "few.jsonl"
+    path.write_text('{"prompt": "a", "completion": "b"}\n')
+    result = tailor("file", "check", str(path))
+    assert result.exit_code == 1
+    assert "at least 10" in result.output
+
+
+def test_a_missing_file_is_one_sentence(tailor) -> None:
+    result = tailor("file", "check", "nowhere.jsonl")
+    assert result.exit_code == 1
+    assert result.output == "error: nowhere.jsonl does not exist or is not a file\n"
+
+
+def test_upload_prints_the_id(api, tailor) -> None:
+    api.on("POST /files", Reply(STORED))
+    result = tailor("file", "upload", JAPANESE)
+    assert result.output == "file-1\n"
+    assert b'name="purpose"' in api.requests[0].body
+    assert api.requests[0].key == "sk-test"
+
+
+def test_a_file_the_server_cannot_use_is_an_error(api, tailor) -> None:
+    details = "Line 3: the answer is empty."
+    api.on("POST /files", Reply(STORED | {"status": "error", "status_details": details}))
+    result = tailor("file", "upload", JAPANESE)
+    assert result.exit_code == 1
+    assert details in result.output
+
+
+def test_a_refused_key_is_one_sentence(api, tailor) -> None:
+    api.on("POST /files", error_reply(401, "Incorrect API key provided.", "invalid_api_key"))
+    result = tailor("file", "upload", JAPANESE)
+    assert result.exit_code == 1
+    assert result.output == "error: Incorrect API key provided.\n"

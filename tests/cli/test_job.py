@@ -1,0 +1,91 @@
+import json
+
+import pytest
+
+from tests.cli.conftest import Reply
+from tests.cli.test_file import JAPANESE, STORED
+
+JOB = {
+    "id": "ftjob-1",
+    "object": "fine_tuning.job",
+    "model": "smollm2-135m-instruct",
+    "created_at": 100,
+    "finished_at": None,
+    "fine_tuned_model": None,
+    "organization_id": "org-1",
+    "result_files": [],
+    "status": "queued",
+    "training_file": "file-1",
+    "validation_file": None,
+    "hyperparameters": {"n_epochs": 4, "batch_size": 4, "learning_rate_multiplier": 1.0},
+    "trained_tokens": None,
+    "error": None,
+    "seed": 1,
+}
+PROGRESS = {"step": 9, "total_steps": 36, "loss": 0.5, "seconds_left": 83.0}
+METRICS = {
+    "base_loss": 2.5,
+    "base_accuracy": 0.5,
+    "final_loss": 0.01,
+    "final_accuracy": 0.995,
+}
+MODEL = "ft:smollm2-135m-instruct:org-1:demo:ABCDEFGH"
+ENDED = {"status": "succeeded", "finished_at": 285, "fine_tuned_model": MODEL, "metrics": METRICS}
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.watch.POLL_SECONDS", 0.01)
+
+
+def test_create_asks_for_auto_and_prints_the_id(api, tailor) -> None:
+    api.on("POST /fine_tuning/jobs", Reply(JOB))
+    result = tailor("job", "create", "file-1")
+    assert result.output == "ftjob-1\n"
+    sent = api.requests[0].json
+    assert sent["model"] == "smollm2-135m-instruct"
+    assert sent["training_file"] == "file-1"
+    assert set(sent["method"]["supervised"]["hyperparameters"].values()) == {"auto"}
+
+
+def test_create_uploads_a_path_and_passes_what_was_asked(api, tailor) -> None:
+    api.on("POST /files", Reply(STORED))
+    api.on("POST /fine_tuning/jobs", Reply(JOB))
+    result = tailor("job", "create", JAPANESE, "--epochs", "3", "--seed", "7", "--suffix", "kiln")
+    assert result.exit_code == 0
+    sent = api.requests[1].json
+    assert (sent["training_file"], sent["seed"], sent["suffix"]) == ("file-1", 7, "kiln")
+    assert sent["method"]["supervised"]["hyperparameters"]["n_epochs"] == 3
+
+
+def test_watch_shows_progress_and_ends_with_a_summary(api, tailor) -> None:
+    running = JOB | {"status": "running", "progress": PROGRESS}
+    api.on("GET /fine_tuning/jobs/ftjob-1", Reply(JOB), Reply(running), Reply(JOB | ENDED))
+    result = tailor("job", "watch", "ftjob-1")
+    assert result.exit_code == 0
+    assert "step 9/36  loss 0.5000  1 min 23 s left" in result.output
+    for shown in ("2.5000", "0.0100", "50.0 %", "99.5 %", "3 min 05 s", f"tailor chat {MODEL}"):
+        assert shown in result.output
+
+
+def test_waiting_for_a_job_that_fails_exits_non_zero_with_its_reason(api, tailor) -> None:
+    error = {"code": "invalid_training_file", "message": "Line 4: no answer", "param": None}
+    api.on("POST /fine_tuning/jobs", Reply(JOB))
+    api.on("GET /fine_tuning/jobs/ftjob-1", Reply(JOB | {"status": "failed", "error": error}))
+    result = tailor("job", "create", "file-1", "--wait")
+    assert result.exit_code == 1
+    assert "Line 4: no answer" in result.output
+
+
+def test_show_is_the_job_as_json(api, tailor) -> None:
+    api.on("GET /fine_tuning/jobs/ftjob-1", Reply(JOB | {"progress": PROGRESS}))
+    shown = json.loads(tailor("job", "show", "ftjob-1").output)
+    assert shown["id"] == "ftjob-1"
+    assert shown["progress"] == PROGRESS
+
+
+def test_list_and_cancel_name_the_job(api, tailor) -> None:
+    api.on("GET /fine_tuning/jobs", Reply({"object": "list", "data": [JOB], "has_more": False}))
+    api.on("POST /fine_tuning/jobs/ftjob-1/cancel", Reply(JOB | {"status": "cancelled"}))
+    assert "ftjob-1" in tailor("job", "list").output
+    assert tailor("job", "cancel", "ftjob-1").output == "ftjob-1 cancelled\n"

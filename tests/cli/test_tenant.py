@@ -1,0 +1,49 @@
+import json
+
+from tests.cli.conftest import Reply, error_reply
+
+CREATED = Reply(
+    {
+        "id": "org-1",
+        "object": "tenant",
+        "name": "陶芸窯",
+        "created_at": 1,
+        "api_key": "sk-secret",
+        "api_key_id": "key_1",
+    },
+    201,
+)
+
+
+def test_create_prints_the_key(api, tailor) -> None:
+    api.on("POST /admin/tenants", CREATED)
+    result = tailor("tenant", "create", "陶芸窯")
+    assert result.exit_code == 0
+    assert result.output.count("sk-secret") == 1
+    assert "org-1" in result.output
+    assert api.requests[0].json == {"name": "陶芸窯"}
+
+
+def test_create_as_json_is_one_object(api, tailor) -> None:
+    api.on("POST /admin/tenants", CREATED)
+    assert json.loads(tailor("tenant", "create", "陶芸窯", "--json").output) == CREATED.body
+
+
+def test_create_for_a_shell_prints_an_export_line(api, tailor) -> None:
+    api.on("POST /admin/tenants", CREATED)
+    result = tailor("tenant", "create", "x", "--export")
+    assert result.output == "export TAILOR_API_KEY=sk-secret\n"
+
+
+def test_a_refusal_is_one_sentence_and_no_traceback(api, tailor) -> None:
+    api.on("POST /admin/tenants", error_reply(409, "A tenant of this name exists."))
+    result = tailor("tenant", "create", "x")
+    assert result.exit_code == 1
+    assert result.output == "error: A tenant of this name exists.\n"
+
+
+def test_a_key_is_created_and_revoked(api, tailor) -> None:
+    api.on("POST /admin/tenants/org-1/keys", Reply({"id": "key_2", "api_key": "sk-2"}, 201))
+    api.on("DELETE /admin/keys/key_2", Reply({"id": "key_2"}))
+    assert "sk-2" in tailor("key", "create", "org-1").output
+    assert tailor("key", "revoke", "key_2").output == "key_2 is revoked\n"

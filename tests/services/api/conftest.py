@@ -1,0 +1,308 @@
+"""An API on a free port over a real database, and a scripted HTTP server in vLLM's place."""
+
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from openai import OpenAI
+from pydantic import SecretStr
+from sqlalchemy import Engine
+
+from services.api.app import create_app
+from services.api.settings import ApiSettings
+from shared.adapters.models import Adapter
+from shared.db import make_engine, transaction
+from shared.ids import new_id
+from shared.storage import LocalStore
+from shared.tenants.keys import ensure_admin_key, new_secret
+from tests.conftest import Database, PostgresServer, short_folder, wait_until
+
+BASE = "smollm2-135m-instruct"
+PLAIN_HTTP = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+MISSING_BROKER = "redis+socket:///nonexistent/valkey.sock"
+
+
+@dataclass
+class Tenant:
+    """A tenant with a key and both kinds of client."""
+
+    id: str
+    key: str
+    http: httpx.Client
+    openai: OpenAI
+
+    def upload(self, body: bytes, filename: str = "data.jsonl", purpose: str = "fine-tune") -> str:
+        """Upload a file and return its id."""
+        answer = self.http.post(
+            "/v1/files", files={"file": (filename, body)}, data={"purpose": purpose}
+        )
+        answer.raise_for_status()
+        return str(answer.json()["id"])
+
+    def create_job(self, **asked: Any) -> dict[str, Any]:
+        """Upload a good file, create a job on it, and return the job."""
+        asked = {"model": BASE, "training_file": asked.pop("training_file", None), **asked}
+        asked["training_file"] = asked["training_file"] or self.upload(training_rows(12))
+        answer = self.http.post("/v1/fine_tuning/jobs", json=asked)
+        answer.raise_for_status()
+        return dict(answer.json())
+
+
+@dataclass
+class Api:
+    """A running API."""
+
+    url: str
+    settings: ApiSettings
+    store: LocalStore
+    system: Engine
+    admin_key: str
+    _clients: list[httpx.Client] = field(default_factory=list)
+
+    def client(self, key: str | None = None) -> httpx.Client:
+        """Return an HTTP client with a key."""
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        # A client loads the certificates each time unless it is given none to load: 0.1 s.
+        client = httpx.Client(base_url=self.url, headers=headers, timeout=30, verify=PLAIN_HTTP)
+        self._clients.append(client)
+        return client
+
+    def admin(self) -> httpx.Client:
+        """Return an HTTP client with the administrator's key."""
+        return self.client(self.admin_key)
+
+    def new_tenant(self) -> Tenant:
+        """Create a tenant of a test's own."""
+        made = self.admin().post("/admin/tenants", json={"name": new_id("会社 ")}).json()
+        http = self.client(made["api_key"])
+        openai = OpenAI(
+            base_url=f"{self.url}/v1", api_key=made["api_key"], http_client=http, max_retries=0
+        )
+        return Tenant(made["id"], made["api_key"], http, openai)
+
+    def add_adapter(
+        self, tenant: Tenant, job_id: str | None = None, step: int | None = None
+    ) -> str:
+        """Insert a published adapter as the worker would; return its public name."""
+        name = f"ft:{BASE}:{tenant.id}::{new_id('')[-8:]}"
+        with transaction(self.system) as session:
+            row = Adapter(
+                id=new_id("ad_"),
+                tenant_id=tenant.id,
+                job_id=job_id,
+                kind="final" if step is None else "checkpoint",
+                model=name if step is None else f"{name}:ckpt-step-{step}",
+                step=step or 10,
+                base_model=BASE,
+                base_sha256="0" * 64,
+                metrics={"step": step or 10, "train_loss": 0.5},
+            )
+            session.add(row)
+        return row.model
+
+    def close(self) -> None:
+        """Close all clients."""
+        for client in self._clients:
+            client.close()
+
+
+@contextmanager
+def running_api(
+    database: Database, inference_url: str, broker_url: str = MISSING_BROKER, **changes: Any
+) -> Iterator[Api]:
+    """Serve the API from a thread on a free port."""
+    with short_folder() as folder:
+        (folder / "models" / BASE).mkdir(parents=True)
+        (folder / "models" / BASE / "config.json").write_text("{}")
+        settings = ApiSettings(
+            database_url=SecretStr(database.api_url),
+            system_database_url=SecretStr(database.system_url),
+            broker_url=SecretStr(broker_url),
+            store_dir=folder / "data",
+            models_dir=folder / "models",
+            inference_url=inference_url,
+            inference_secret=SecretStr("internal-secret"),
+            cache_salt_key=SecretStr("salt-key"),
+            **changes,
+        )
+        system = make_engine(database.system_url)
+        admin_key = new_secret(admin=True)
+        with transaction(system) as session:
+            ensure_admin_key(session, admin_key)
+        with served(create_app(settings)) as url:
+            api = Api(url, settings, LocalStore(settings.store_dir), system, admin_key)
+            yield api
+            api.close()
+        system.dispose()
+
+
+@contextmanager
+def served(app: Any) -> Iterator[str]:
+    """Run an ASGI application in a thread; yield its address."""
+    config = uvicorn.Config(
+        app, port=0, log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=5
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    wait_until(lambda: server.started or not thread.is_alive(), "the API listens")
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+@dataclass
+class Exchange:
+    """One request that reached the scripted server, and the way to answer it."""
+
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+    connection: socket.socket
+
+    def send_json(self, status: int, answer: object) -> None:
+        """Answer with JSON."""
+        data = json.dumps(answer, ensure_ascii=False).encode()
+        self.connection.sendall(
+            f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\nconnection: close\r\n"
+            f"content-length: {len(data)}\r\n\r\n".encode()
+            + data
+        )
+
+    def start_stream(self) -> None:
+        """Begin a chunked event stream."""
+        self.connection.sendall(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+            b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+
+    def send_event(self, event: object) -> None:
+        """Send one event; a string goes out as it is."""
+        text = event if isinstance(event, str) else json.dumps(event, ensure_ascii=False)
+        data = f"data: {text}\n\n".encode()
+        self.connection.sendall(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+
+    def end_stream(self) -> None:
+        """End the stream properly."""
+        self.connection.sendall(b"0\r\n\r\n")
+
+    def was_left(self, seconds: float = 10) -> bool:
+        """Wait until the gateway closes the connection."""
+        self.connection.settimeout(seconds)
+        try:
+            return self.connection.recv(1) == b""
+        except TimeoutError:
+            return False
+        except ConnectionError:
+            return True
+
+
+Script = Callable[[Exchange], None]
+
+
+class Upstream:
+    """Answers every request by the script of the moment, and remembers the requests."""
+
+    def __init__(self) -> None:
+        self.script: Script = lambda exchange: exchange.send_json(500, {})
+        self.seen: list[Exchange] = []
+        self.url = ""
+
+
+@pytest.fixture(scope="session")
+def upstream_server() -> Iterator[Upstream]:
+    """The scripted server, for the whole session."""
+    upstream = Upstream()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            length = int(self.headers["content-length"])
+            body = json.loads(self.rfile.read(length))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            exchange = Exchange(self.path, headers, body, self.connection)
+            upstream.seen.append(exchange)
+            upstream.script(exchange)
+            self.close_connection = True
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    upstream.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield upstream
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def upstream(upstream_server: Upstream) -> Upstream:
+    """The scripted server with nothing remembered."""
+    upstream_server.seen.clear()
+    return upstream_server
+
+
+@pytest.fixture(scope="session")
+def api_database(postgres: PostgresServer) -> Iterator[Database]:
+    """One database for all API tests; each test makes tenants of its own."""
+    with postgres.fresh_database() as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+def api(api_database: Database, upstream_server: Upstream) -> Iterator[Api]:
+    """The API, with small limits, an inference service that is scripted and no broker."""
+    limits = {"upload_max_bytes": 2 * 2**20, "json_max_bytes": 2**18, "key_cache_seconds": 0.2}
+    with running_api(api_database, upstream_server.url, **limits) as running:
+        yield running
+
+
+@pytest.fixture
+def tenant(api: Api) -> Tenant:
+    """A tenant of this test's own."""
+    return api.new_tenant()
+
+
+@pytest.fixture
+def stranger(api: Api) -> Tenant:
+    """Another tenant."""
+    return api.new_tenant()
+
+
+def training_rows(count: int) -> bytes:
+    """Build a training file of so many Japanese chat rows."""
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"製品{i}の保証期間は?"},
+                {"role": "assistant", "content": f"{i}年です。"},
+            ]
+        }
+        for i in range(count)
+    ]
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def stored_files(folder: Path) -> set[Path]:
+    """Return everything below a folder."""
+    return set(folder.rglob("*")) if folder.exists() else set()

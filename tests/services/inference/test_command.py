@@ -1,0 +1,62 @@
+"""vLLM's command line follows the catalog and keeps dangerous doors shut."""
+
+from pathlib import Path
+
+import pytest
+
+from services.inference.command import vllm_command, vllm_environment
+from services.inference.settings import InferenceSettings
+from shared.catalog import load_catalog
+
+ENTRY = load_catalog().get("smollm2-135m-instruct")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> InferenceSettings:
+    return InferenceSettings(
+        store_dir=tmp_path,
+        models_dir=tmp_path / "models",
+        inference_secret="s",
+        inference_state_dir=tmp_path,
+        inference_threads=2,
+    )
+
+
+def option(command: list[str], name: str) -> str:
+    return command[command.index(name) + 1]
+
+
+def test_vllm_wraps_exactly_the_modules_that_may_be_trained(settings: InferenceSettings) -> None:
+    command = vllm_command(settings, ENTRY)
+    modules = command[command.index("--lora-target-modules") + 1 :]
+    assert modules == ENTRY.profile.runtime_modules()
+    assert "model.layers.20.self_attn.qkv_proj" in modules
+    assert not [name for name in modules if ".layers.19." in name]
+    assert option(command, "--max-lora-rank") == "16"
+    assert option(command, "--max-loras") == str(ENTRY.serving.max_loras)
+
+
+def test_the_guard_and_a_fixed_chat_template_are_always_given(settings: InferenceSettings) -> None:
+    command = vllm_command(settings, ENTRY)
+    assert option(command, "--middleware") == "services.inference.guard.Guard"
+    assert option(command, "--chat-template").endswith("smollm2-135m-instruct/chat_template.jinja")
+    assert option(command, "--served-model-name") == "smollm2-135m-instruct"
+    assert not {"--trust-remote-code", "--enable-log-requests"} & set(command)
+
+
+def test_only_the_cpu_build_is_kept_from_compiling(settings: InferenceSettings) -> None:
+    cpu = vllm_environment(settings, Path("/scratch"))
+    gpu_settings = settings.model_copy(update={"inference_device": "cuda"})
+    gpu = vllm_environment(gpu_settings, Path("/scratch"))
+    assert cpu["TORCH_COMPILE_DISABLE"] == "1"
+    assert "TORCH_COMPILE_DISABLE" not in gpu
+    assert "--enforce-eager" in vllm_command(settings, ENTRY)
+    assert "--enforce-eager" not in vllm_command(gpu_settings, ENTRY)
+
+
+def test_only_our_plugin_is_loaded_and_nothing_is_fetched(settings: InferenceSettings) -> None:
+    environment = vllm_environment(settings, Path("/scratch"))
+    assert environment["VLLM_PLUGINS"] == "tailor"
+    assert environment["HF_HUB_OFFLINE"] == "1"
+    assert environment["VLLM_NO_USAGE_STATS"] == "1"
+    assert environment["TMPDIR"] == "/scratch"

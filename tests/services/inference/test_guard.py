@@ -1,0 +1,301 @@
+"""The guard before a stand-in for vLLM: who gets in, what is refused, how an adapter leaves."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from services.inference.guard import Guard
+from services.inference.reports import Reports
+from shared.ids import new_id
+
+BASE = "smollm2-135m-instruct"
+SECRET = {"Authorization": "Bearer internal"}
+
+
+class Engine:
+    """What the guard reaches of vLLM: its engine client, its table of adapters, one slow route."""
+
+    def __init__(self) -> None:
+        self.errored = False
+        self.removed: list[int] = []
+        self.served: list[tuple[str, dict[str, str]]] = []
+        self.running: list[str] = []
+        self.release = asyncio.Event()
+        self.release.set()
+        self.openai_serving_models = SimpleNamespace(
+            lora_requests={}, lora_resolver_lock=LocksByName(), resolve_lora=self.resolve
+        )
+
+    async def resolve(self, name: str) -> None:
+        table = self.openai_serving_models.lora_requests
+        table.setdefault(name, SimpleNamespace(lora_int_id=len(table) + 1))
+
+    async def remove_lora(self, number: int) -> None:
+        self.removed.append(number)
+
+    async def complete(self, request: Request) -> JSONResponse:
+        model = (await request.json())["model"]
+        if model != BASE:
+            await self.resolve(model)
+        self.running.append(model)
+        gone = asyncio.ensure_future(self.disconnect(request))
+        done, _ = await asyncio.wait(
+            {gone, asyncio.ensure_future(self.release.wait())}, return_when="FIRST_COMPLETED"
+        )
+        self.running.remove(model)
+        if gone in done:
+            return JSONResponse(None)
+        gone.cancel()
+        self.served.append((model, dict(request.headers)))
+        return JSONResponse({"model": model})
+
+    @staticmethod
+    async def disconnect(request: Request) -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+
+class LocksByName(dict[str, asyncio.Lock]):
+    def __missing__(self, name: str) -> asyncio.Lock:
+        return self.setdefault(name, asyncio.Lock())
+
+
+class Service:
+    """The guarded application, and a client without and with the secret."""
+
+    def __init__(self, engine: Engine, store: Path, state: Path) -> None:
+        self.engine, self.store = engine, store
+        self.reports = Reports(state)
+        self.reports.clear()
+        app = Starlette(
+            routes=[
+                Route("/v1/chat/completions", engine.complete, methods=["POST"]),
+                Route("/v1/load_lora_adapter", engine.complete, methods=["POST"]),
+                Route("/health", lambda _: JSONResponse({})),
+                Route("/metrics", lambda _: JSONResponse({})),
+            ]
+        )
+        app.state.engine_client = engine
+        app.state.openai_serving_models = engine.openai_serving_models
+        app.add_middleware(Guard)
+        self.client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://guard", headers=SECRET
+        )
+
+    def publish(self) -> str:
+        adapter = new_id("ad_")
+        (self.store / "adapters" / adapter).mkdir(parents=True)
+        return adapter
+
+    async def ask(self, model: Any, **options: Any) -> httpx.Response:
+        return await self.client.post("/v1/chat/completions", json={"model": model}, **options)
+
+
+@pytest.fixture
+async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
+    settings = {
+        "STORE_DIR": tmp_path,
+        "MODELS_DIR": tmp_path,
+        "INFERENCE_SECRET": "internal",
+        "INFERENCE_STATE_DIR": tmp_path / "state",
+        "INFERENCE_DRAIN_SECONDS": 0.05,
+        "INFERENCE_MAX_BODY_BYTES": 1000,
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(f"TAILOR_{name}", str(value))
+    running = Service(Engine(), tmp_path, tmp_path / "state")
+    for part in ("resolver", "cpu_lora", "canary"):
+        running.reports.write(part)
+    async with running.client:
+        yield running
+
+
+pytestmark = pytest.mark.anyio
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110  the conditions are plain lists
+            await asyncio.sleep(0)
+
+
+async def test_the_base_model_and_published_adapters_are_served(service: Service) -> None:
+    adapter = service.publish()
+    assert (await service.ask(BASE)).json() == {"model": BASE}
+    assert (await service.ask(adapter)).json() == {"model": adapter}
+
+
+@pytest.mark.parametrize("header", ["", "Bearer wrong", "internal"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/chat/completions"),
+        ("GET", "/metrics"),
+        ("DELETE", "/internal/adapters/x"),
+        ("GET", "/v1/models"),
+    ],
+)
+async def test_without_the_secret_nothing_opens(
+    service: Service, method: str, path: str, header: str
+) -> None:
+    answer = await service.client.request(method, path, headers={"Authorization": header})
+    assert answer.status_code == 401
+    assert not service.engine.served
+
+
+@pytest.mark.parametrize("path", ["/health", "/readyz"])
+async def test_probes_need_no_secret(service: Service, path: str) -> None:
+    assert (await service.client.get(path, headers={"Authorization": ""})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/load_lora_adapter"),
+        ("POST", "/v1/unload_lora_adapter"),
+        ("GET", "/v1/models"),
+        ("POST", "/tokenize"),
+        ("GET", "/docs"),
+        ("GET", "/v1/chat/completions"),
+        ("POST", "/v1/chat/completions/"),
+        ("DELETE", "/internal/adapters/../../x"),
+    ],
+)
+async def test_what_is_not_listed_does_not_exist(service: Service, method: str, path: str) -> None:
+    assert (await service.client.request(method, path)).status_code == 404
+    assert not service.engine.served
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "../../etc", "ad_1", f"{BASE} ", "ad_" + "0" * 26])
+async def test_any_other_model_name_is_refused_before_vllm_hears_it(
+    service: Service, model: str
+) -> None:
+    answer = await service.ask(model)
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "model_not_found"
+    assert not service.engine.openai_serving_models.lora_resolver_lock
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b"[]", 400),
+        (b'{"model": 3}', 400),
+        ("{'モデル'}".encode(), 400),
+        (b"[" * 900, 400),
+        (b" " * 1001, 413),
+    ],
+)
+async def test_a_bad_body_is_refused(service: Service, body: bytes, status: int) -> None:
+    answer = await service.client.post("/v1/chat/completions", content=body)
+    assert answer.status_code == status
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+async def test_headers_that_steer_vllm_are_dropped(service: Service) -> None:
+    await service.ask(BASE, headers={"X-Request-Id": "mine", "X-data-parallel-rank": "1"})
+    (_, headers) = service.engine.served[0]
+    assert {"x-request-id", "x-data-parallel-rank", "authorization"}.isdisjoint(headers)
+    assert headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("part", ["resolver", "cpu_lora"])
+async def test_nothing_is_served_until_resolver_and_operation_have_reported(
+    service: Service, part: str
+) -> None:
+    service.reports.clear()
+    service.reports.write("canary")
+    service.reports.write("cpu_lora" if part == "resolver" else "resolver")
+    readiness = await service.client.get("/readyz")
+    assert readiness.status_code == 503
+    assert [p for p, reported in readiness.json()["parts"].items() if not reported] == [part]
+    assert (await service.ask(BASE)).status_code == 503
+    assert not service.engine.served
+
+
+async def test_a_dead_engine_is_not_ready(service: Service) -> None:
+    service.engine.errored = True
+    assert (await service.client.get("/readyz")).json()["parts"]["engine"] is False
+
+
+async def test_another_process_reporting_the_resolver_is_not_enough(service: Service) -> None:
+    report = next((service.store / "state" / "reports").glob("resolver-*"))
+    report.rename(report.with_name(f"resolver-{os.getpid() + 1}.json"))
+    assert (await service.client.get("/readyz")).status_code == 503
+
+
+async def test_no_more_adapters_than_places_run_at_once(service: Service) -> None:
+    service.engine.release.clear()
+    adapters = [service.publish() for _ in range(6)]
+    asked = [asyncio.create_task(service.ask(adapter)) for adapter in adapters for _ in range(2)]
+    await until(lambda: len(service.engine.running) == 8)
+    assert set(service.engine.running) == set(adapters[:4])
+    # The one that is next has been loaded meanwhile, the one after it has not.
+    loaded = service.engine.openai_serving_models.lora_requests
+    assert set(loaded) == set(adapters[:5])
+    service.engine.release.set()
+    answers = await asyncio.gather(*asked)
+    assert [a.json()["model"] for a in answers] == [a for a in adapters for _ in range(2)]
+
+
+async def test_the_base_model_needs_no_place(service: Service) -> None:
+    service.engine.release.clear()
+    adapters = [service.publish() for _ in range(5)]
+    asked = [asyncio.create_task(service.ask(model)) for model in (*adapters, BASE)]
+    await until(lambda: BASE in service.engine.running)
+    service.engine.release.set()
+    await asyncio.gather(*asked)
+
+
+async def test_a_client_that_leaves_while_waiting_gives_up_its_turn(service: Service) -> None:
+    service.engine.release.clear()
+    adapters = [service.publish() for _ in range(6)]
+    asked = [asyncio.create_task(service.ask(adapter)) for adapter in adapters]
+    await until(lambda: len(service.engine.running) == 4)
+    asked[4].cancel()
+    await asyncio.wait({asked[4]})
+    service.engine.release.set()
+    await asyncio.gather(*asked[:4], asked[5])
+    assert adapters[4] not in {model for model, _ in service.engine.served}
+
+
+async def test_an_evicted_adapter_is_forgotten_by_vllm_and_refused(service: Service) -> None:
+    adapter, other = service.publish(), service.publish()
+    for model in (adapter, other):
+        await service.ask(model)
+    answer = await service.client.delete(f"/internal/adapters/{adapter}")
+    assert answer.json() == {"evicted": adapter}
+    assert set(service.engine.openai_serving_models.lora_requests) == {other}
+    assert service.engine.removed == [1]
+    assert (await service.ask(adapter)).status_code == 404
+    assert (await service.ask(other)).status_code == 200
+
+
+async def test_eviction_ends_the_requests_that_run_and_those_that_wait(service: Service) -> None:
+    service.engine.release.clear()
+    adapters = [service.publish() for _ in range(5)]
+    running, *_, waiting = [asyncio.create_task(service.ask(adapter)) for adapter in adapters]
+    await until(lambda: len(service.engine.running) == 4)
+    for adapter, request in ((adapters[-1], waiting), (adapters[0], running)):
+        assert (await service.client.delete(f"/internal/adapters/{adapter}")).status_code == 200
+        assert (await request).status_code == 404
+    assert adapters[0] not in service.engine.running
+    service.engine.release.set()
+
+
+async def test_eviction_can_be_repeated(service: Service) -> None:
+    adapter = new_id("ad_")
+    for _ in range(2):
+        assert (await service.client.delete(f"/internal/adapters/{adapter}")).status_code == 200

@@ -1,0 +1,174 @@
+"""The scheduler's duties on real PostgreSQL, Valkey and files; each is run by hand, once."""
+
+import os
+import time
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+
+from services.scheduler.erase import EraseAdapters, EraseAttempts, EraseFiles, Eviction
+from services.scheduler.rering import Rering, rings_due
+from services.scheduler.sweep import sweep
+from services.scheduler.validate import Validate
+from shared.clock import now
+from shared.db import transaction
+from shared.db.tables import Adapter, StoredFile
+from shared.ids import new_id
+from shared.jobs.state import State
+from shared.task_queue import Outstanding, outstanding
+from tests.services.worker.inference_server import SECRET
+
+LONG_AGO = now() - timedelta(minutes=5)
+DAY = 24 * 3600
+
+
+@pytest.mark.parametrize(
+    ("overdue", "waiting", "in_hand", "due"),
+    [(0, 0, 0, 0), (3, 0, 0, 3), (3, 1, 1, 1), (3, 5, 0, 0), (500, 0, 0, 100), (500, 99, 0, 1)],
+)
+def test_rings_never_exceed_the_jobs_that_need_them(overdue, waiting, in_hand, due):
+    assert rings_due(overdue, Outstanding(waiting, in_hand)) == due
+
+
+def test_it_rings_once_for_each_overdue_job_and_not_again_while_the_rings_wait(workshop):
+    for _ in range(3):
+        workshop.add_job(state_changed_at=LONG_AGO)
+    workshop.add_job()  # just queued
+    workshop.add_job(state_changed_at=LONG_AGO, not_before=now() + timedelta(minutes=1))
+    duty = Rering(workshop.engine, workshop.app, 10)
+    duty.run()
+    duty.run()
+    assert outstanding(workshop.app, "default").waiting == 3
+
+
+def test_the_rings_that_a_killed_worker_left_unacknowledged_do_not_silence_it(workshop):
+    workshop.add_job(state_changed_at=LONG_AGO)
+    with workshop.app.connection_for_write() as connection:
+        channel = connection.default_channel
+        stale = {f"tag-{number}": time.time() - 60 for number in range(5)}
+        channel.client.zadd(channel.unacked_index_key, stale)
+    Rering(workshop.engine, workshop.app, 10).run()
+    assert outstanding(workshop.app, "default").waiting == 1
+
+
+def test_a_dead_broker_fails_the_duty_and_not_the_sweep(workshop, broker):
+    workshop.add_job(state_changed_at=LONG_AGO)
+    waiting = workshop.add_job(state=State.VALIDATING)
+    broker.process.kill()
+    broker.process.wait()
+    duties = [
+        Rering(workshop.engine, workshop.app, 10),
+        Validate(workshop.engine, workshop.app),
+    ]
+    assert sweep(duties) == ["rering"]
+    assert workshop.job(waiting).state == State.QUEUED
+
+
+def set_file(workshop, job_id, **values):
+    with transaction(workshop.engine) as session:
+        session.execute(
+            update(StoredFile)
+            .where(StoredFile.id == workshop.job(job_id).training_file_id)
+            .values(**values)
+        )
+
+
+def test_a_job_waits_for_its_file_and_is_queued_when_it_is_ready(workshop):
+    job_id = workshop.add_job(state=State.VALIDATING)
+    set_file(workshop, job_id, status="uploaded")
+    duty = Validate(workshop.engine, workshop.app)
+    duty.run()
+    assert workshop.job(job_id).state == State.VALIDATING
+    set_file(workshop, job_id, status="processed")
+    duty.run()
+    assert workshop.job(job_id).state == State.QUEUED
+    assert outstanding(workshop.app, "default").waiting == 1
+
+
+def test_a_job_fails_with_its_files_error(workshop):
+    job_id = workshop.add_job(state=State.VALIDATING)
+    set_file(workshop, job_id, status="error", status_details="Line 3: 空です.")
+    Validate(workshop.engine, workshop.app).run()
+    job = workshop.job(job_id)
+    assert (job.state, job.error["code"]) == (State.FAILED, "invalid_training_file")
+    assert "Line 3" in job.error["message"]
+
+
+def add_adapter(workshop, **columns):
+    adapter_id = new_id("ad_")
+    folder = workshop.store.adapter(adapter_id)
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text("{}")
+    values = {
+        "id": adapter_id,
+        "tenant_id": workshop.add_tenant(),
+        "kind": "import",
+        "model": f"ft:{adapter_id}",
+        "step": 1,
+        "base_model": "b",
+        "base_sha256": "0",
+        "metrics": {},
+    }
+    with transaction(workshop.engine) as session:
+        session.add(Adapter(**values | columns))
+    return adapter_id
+
+
+def make_old(path):
+    os.utime(path, (time.time() - 2 * DAY,) * 2)
+
+
+def erase_adapters(workshop):
+    evict = Eviction(workshop.inference.url, SECRET)
+    return EraseAdapters(workshop.engine, workshop.store, evict, DAY, batch=10)
+
+
+def test_a_deleted_adapter_is_let_go_by_inference_before_its_files_go(workshop):
+    kept, deleted = add_adapter(workshop), add_adapter(workshop, deleted_at=LONG_AGO)
+    workshop.inference.status = 503
+    assert sweep([erase_adapters(workshop)]) == ["erase adapters"]
+    assert workshop.store.adapter(deleted).exists()
+    workshop.inference.status = 200
+    erase_adapters(workshop).run()
+    assert workshop.inference.evicted == [deleted]
+    assert not workshop.store.adapter(deleted).exists()
+    assert workshop.store.adapter(kept).exists()
+    with transaction(workshop.engine) as session:
+        assert session.get_one(Adapter, deleted).erased_at is not None
+        assert session.get_one(Adapter, kept).erased_at is None
+
+
+def test_an_adapter_folder_without_a_row_goes_after_a_day(workshop):
+    old, young = new_id("ad_"), new_id("ad_")
+    for adapter_id in (old, young):
+        workshop.store.adapter(adapter_id).mkdir(parents=True)
+    make_old(workshop.store.adapter(old))
+    owned = add_adapter(workshop)
+    make_old(workshop.store.adapter(owned))
+    erase_adapters(workshop).run()
+    assert {path.name for path in workshop.store.adapters().iterdir()} == {young, owned}
+    assert workshop.inference.evicted == [old]
+
+
+def test_a_deleted_file_goes_once_no_unfinished_job_needs_it(workshop):
+    running = workshop.add_job(state=State.RUNNING, attempt=1)
+    ended = workshop.add_job(state=State.SUCCEEDED)
+    orphan = workshop.store.upload("file-0")
+    orphan.mkdir()
+    make_old(orphan)
+    for job_id in (running, ended):
+        set_file(workshop, job_id, deleted_at=now())
+    EraseFiles(workshop.engine, workshop.store, DAY).run()
+    uploads = {path.name for path in (workshop.store.root / "uploads").iterdir()}
+    assert uploads == {workshop.job(running).training_file_id}
+
+
+def test_attempts_are_kept_until_their_job_has_ended(workshop):
+    running = workshop.add_job(state=State.RUNNING, attempt=1)
+    ended = workshop.add_job(state=State.CANCELLED, attempt=1, finished_at=LONG_AGO)
+    for job_id in (running, ended):
+        workshop.store.attempt(job_id, 1).mkdir(parents=True)
+    EraseAttempts(workshop.engine, workshop.store, keep_seconds=30).run()
+    assert workshop.store.job_attempts(running).exists()
+    assert not workshop.store.job_attempts(ended).exists()

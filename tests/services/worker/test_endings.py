@@ -1,0 +1,147 @@
+"""How attempts end when the trainer or its result is at fault; one worker sees them all.
+
+After each test the worker must still be alive, and idle again: nothing of a bad end stays behind.
+"""
+
+import time
+
+import pytest
+
+from shared.clock import now
+from shared.jobs.state import State
+from tests.conftest import short_folder, wait_until
+from tests.services.worker.inference_server import InferenceServer
+from tests.services.worker.scripted_trainer import CHECKS
+from tests.services.worker.workshop import (
+    FASTER,
+    Workshop,
+    assert_ended_once,
+    rung_job,
+    start_valkey,
+    trainer_of,
+)
+
+
+@pytest.fixture(scope="module")
+def shared_workshop(tmp_path_factory, postgres):
+    """A workshop with one worker, which outlives the tests."""
+    inference = InferenceServer()
+    with postgres.fresh_database() as database, short_folder() as folder:
+        valkey, url = start_valkey(folder)
+        place = tmp_path_factory.mktemp("workshop")
+        workshop = Workshop(place, database.system_url, url, inference)
+        workshop.start_worker(TAILOR_CRASH_BACKOFF_SECONDS="[0.5,1,2]")
+        yield workshop
+        workshop.close()
+        valkey.kill()
+        valkey.wait()
+    inference.close()
+
+
+@pytest.fixture
+def worker(shared_workshop):
+    [process] = shared_workshop.processes
+    yield process
+    shared_workshop.inference.status = 200
+    shared_workshop.inference.logprobs = CHECKS[0].adapter_logprobs
+    assert process.poll() is None
+
+
+@pytest.fixture
+def workshop(shared_workshop, worker):
+    return shared_workshop
+
+
+@pytest.mark.fault
+def test_a_trainer_killed_from_outside_goes_on_at_once_from_its_checkpoint(workshop, worker):
+    job_id = workshop.add_job(script={"steps": 60, "step_seconds": 0.05})
+    workshop.ring()
+    workshop.wait_for_step(job_id, 12)
+    trainer_of(worker).kill()
+    job = assert_ended_once(workshop, job_id)
+    assert job.attempt == 2
+    assert job.crashes == 0
+    assert job.metrics["steps_this_attempt"] <= 50
+
+
+def test_a_running_job_is_cancelled_quickly_and_the_trainer_stays_warm(workshop, worker):
+    job_id = workshop.add_job(script={"steps": 2000, "step_seconds": 0.05})
+    workshop.ring()
+    workshop.wait_for_step(job_id, 3)
+    trainer = trainer_of(worker).pid
+    asked = time.monotonic()
+    workshop.request_cancel(job_id)
+    workshop.wait_for_state(job_id, State.CANCELLED)
+    assert time.monotonic() - asked < 10 / FASTER
+    assert_ended_once(workshop, rung_job(workshop))
+    assert trainer_of(worker).pid == trainer
+
+
+def test_a_trainer_that_does_not_listen_is_killed_when_its_job_is_cancelled(workshop, worker):
+    job_id = workshop.add_job(script={"faults": {"1": {"at": 4, "do": "hang"}}})
+    workshop.ring()
+    workshop.wait_for_step(job_id, 3)
+    trainer = trainer_of(worker)
+    workshop.request_cancel(job_id)
+    workshop.wait_for_state(job_id, State.CANCELLED, seconds=10 / FASTER)
+    assert not trainer.is_running()
+
+
+def test_out_of_memory_is_tried_once_more_with_half_the_micro_batch(workshop):
+    oom = {"at": 3, "do": "out_of_memory"}
+    once = workshop.add_job(script={"faults": {"1": oom}})
+    workshop.ring()
+    assert assert_ended_once(workshop, once).micro_batch_divisor == 2
+    twice = workshop.add_job(script={"faults": {"1": oom, "2": oom}})
+    workshop.ring()
+    job = workshop.wait_for_end(twice)
+    assert (job.state, job.error["code"], job.attempt) == ("failed", "out_of_memory", 2)
+
+
+def test_bad_data_fails_at_once_and_names_the_line(workshop):
+    job_id = workshop.add_job(script={"faults": {"1": {"at": 1, "do": "bad_data"}}})
+    workshop.ring()
+    job = workshop.wait_for_end(job_id)
+    assert job.error == {
+        "code": "invalid_training_file",
+        "message": "line 3 is empty",
+        "param": "training_file",
+    }
+
+
+def test_a_trainer_that_talks_nonsense_counts_as_crashed(workshop):
+    job_id = workshop.add_job(script={"faults": {"1": {"at": 2, "do": "nonsense"}}})
+    workshop.ring()
+    wait_until(lambda: workshop.job(job_id).crashes == 1, "a crash is counted")
+    wait_until(lambda: workshop.job(job_id).not_before <= now(), "its waiting time is over")
+    workshop.ring()
+    assert assert_ended_once(workshop, job_id).attempt == 2
+
+
+def test_a_job_is_cancelled_also_while_it_waits_for_inference(workshop):
+    workshop.inference.status = 503
+    job_id = workshop.add_job()
+    workshop.ring()
+    workshop.wait_for_state(job_id, State.PUBLISHING)
+    workshop.request_cancel(job_id)
+    workshop.wait_for_state(job_id, State.CANCELLED, seconds=10 / FASTER)
+    assert workshop.adapters(job_id) == []
+
+
+@pytest.mark.parametrize("logprobs", [(-3.0, -4.0), (-1.1, -1.2)], ids=["base", "another"])
+def test_a_model_that_does_not_answer_as_trained_is_not_published(workshop, logprobs):
+    workshop.inference.logprobs = logprobs
+    job_id = workshop.add_job()
+    workshop.ring()
+    job = workshop.wait_for_end(job_id)
+    assert (job.state, job.error["code"]) == ("failed", "served_differs")
+    assert workshop.adapters(job_id) == []
+
+
+def test_an_adapter_with_a_number_that_is_none_is_not_published(workshop):
+    workshop.inference.asked.clear()
+    job_id = workshop.add_job(script={"poison": "nan"})
+    workshop.ring()
+    job = workshop.wait_for_end(job_id)
+    assert (job.state, job.error["code"]) == ("failed", "invalid_adapter")
+    assert workshop.inference.asked == []

@@ -1,0 +1,104 @@
+"""The table of failures: what each end of an attempt means, and what follows in the row."""
+
+from signal import SIGKILL, SIGSEGV
+
+import pytest
+
+from services.worker.failures import REACTIONS, AttemptFailed, BackOff, Cause, react
+from services.worker.trainer import Exited
+from shared.db import transaction
+from shared.errors import LeaseLost
+from shared.jobs.state import State
+
+NO_JITTER = BackOff((10, 60, 300), lambda low, high: (low + high) / 2)
+
+
+def test_every_cause_has_its_reaction():
+    assert set(REACTIONS) == set(Cause)
+
+
+@pytest.mark.parametrize(
+    ("end", "cause"),
+    [
+        (Exited(-SIGKILL, oom_killed=False), Cause.KILLED),
+        (Exited(-SIGKILL, oom_killed=True), Cause.OUT_OF_MEMORY),
+        (Exited(-SIGSEGV, oom_killed=True), Cause.CRASH),
+        (Exited(1, oom_killed=False), Cause.CRASH),
+        (Exited(0, oom_killed=False), Cause.CRASH),
+    ],
+)
+def test_an_end_without_a_word_is_told_by_signal_and_the_kernels_counter(end, cause):
+    assert AttemptFailed.of_exit(end).cause == cause
+
+
+def test_the_waiting_time_grows_and_strays_by_a_fifth():
+    assert [NO_JITTER.delay(crashes) for crashes in (1, 2, 3, 4)] == [10, 60, 300, 300]
+    assert BackOff((10,), min).delay(1) == pytest.approx(8)
+    assert BackOff((10,), max).delay(1) == pytest.approx(12)
+
+
+@pytest.fixture
+def outcome(workshop):
+    """Let an attempt of a running job fail; return the job afterwards."""
+
+    def fail(cause, **columns):
+        job_id = workshop.add_job(state=State.RUNNING, attempt=1, **columns)
+        with transaction(workshop.engine) as session:
+            react(session, workshop.job(job_id), AttemptFailed(cause, "why"), NO_JITTER)
+        return workshop.job(job_id)
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        Cause.BAD_DATA,
+        Cause.BAD_CONFIGURATION,
+        Cause.NON_FINITE_LOSS,
+        Cause.SERVED_DIFFERS,
+        Cause.INVALID_ADAPTER,
+    ],
+)
+def test_what_cannot_get_better_fails_at_once(outcome, cause):
+    job = outcome(cause)
+    assert (job.state, job.error["message"]) == (State.FAILED, "why")
+
+
+def test_a_kill_from_outside_counts_nothing(outcome):
+    job = outcome(Cause.KILLED, crashes=2)
+    assert (job.state, job.not_before, job.crashes) == (State.QUEUED, None, 2)
+
+
+def test_a_crash_backs_off_by_the_number_of_crashes(outcome):
+    for crashes, wait in ((0, 10), (1, 60)):
+        job = outcome(Cause.CRASH, crashes=crashes)
+        assert (job.state, job.crashes) == (State.QUEUED, crashes + 1)
+        assert (job.not_before - job.state_changed_at).total_seconds() == pytest.approx(wait, abs=1)
+
+
+def test_the_third_crash_without_progress_poisons(outcome):
+    job = outcome(Cause.CRASH, crashes=2)
+    assert (job.state, job.error["code"]) == (State.FAILED, "poisoned")
+
+
+def test_memory_is_halved_once(outcome):
+    job = outcome(Cause.OUT_OF_MEMORY)
+    assert (job.state, job.micro_batch_divisor) == (State.QUEUED, 2)
+    job = outcome(Cause.OUT_OF_MEMORY, micro_batch_divisor=2)
+    assert (job.state, job.error["code"]) == (State.FAILED, "out_of_memory")
+
+
+def test_an_inference_service_that_stays_away_costs_only_time(outcome):
+    job = outcome(Cause.INFERENCE_AWAY)
+    assert (job.state, job.crashes) == (State.QUEUED, 0)
+    assert job.not_before is not None
+
+
+def test_an_attempt_that_has_been_replaced_changes_nothing(workshop):
+    job_id = workshop.add_job(state=State.RUNNING, attempt=2)
+    stale = workshop.job(job_id)
+    stale.attempt = 1
+    with pytest.raises(LeaseLost), transaction(workshop.engine) as session:
+        react(session, stale, AttemptFailed(Cause.BAD_DATA, "why"), NO_JITTER)
+    assert workshop.job(job_id).state == State.RUNNING

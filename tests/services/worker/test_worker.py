@@ -1,0 +1,36 @@
+"""A real worker process on real PostgreSQL and Valkey; only the trainer follows a script."""
+
+from shared.db import transaction
+from shared.files.models import StoredFile
+from shared.jobs.state import State
+from shared.storage import verify_manifest
+
+
+def test_a_rung_job_is_trained_published_and_callable(workshop):
+    workshop.start_worker()
+    job_id = workshop.add_job(suffix="窓口")
+    workshop.ring()
+    job = workshop.wait_for_end(job_id)
+    assert job.state == State.SUCCEEDED, job.error
+    assert workshop.states(job_id) == ["starting", "running", "publishing", "succeeded"]
+    final, checkpoint = sorted(workshop.adapters(job_id), key=lambda row: row.kind, reverse=True)
+    assert (final.kind, final.step) == ("final", 10)
+    assert (checkpoint.kind, checkpoint.step) == ("checkpoint", 1)
+    assert final.model.startswith(f"ft:smollm2-135m-instruct:{job.tenant_id}:窓口:")
+    assert checkpoint.model == f"{final.model}:ckpt-step-1"
+    meta = verify_manifest(workshop.store.adapter(final.id))
+    assert (meta["job"], meta["attempt"], meta["data_sha256"]) == (job_id, 1, "d" * 64)
+    assert workshop.inference.asked == [final.id]
+    with transaction(workshop.engine) as session:
+        result = session.get_one(StoredFile, job.result_file_id)
+    csv = (workshop.store.upload(result.id) / "raw").read_text().splitlines()
+    assert csv[:2] == [
+        "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy",
+        "1,1,0.5,,",
+    ]
+    assert job.trained_tokens == 100
+    assert job.progress["step"] == 10
+    assert [e.message for e in workshop.events(job_id)][-2:] == [
+        f"New fine-tuned model created: {final.model}",
+        "The job has successfully completed",
+    ]

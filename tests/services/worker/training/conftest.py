@@ -1,0 +1,244 @@
+"""A random Llama of 4 layers with a byte tokenizer; the trainer's engine and process around it."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import Empty, Queue
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from services.worker.spec import TrainerMessage, TrainSpec, trainer_message
+from services.worker.training.engine import Engine
+from services.worker.training.signals import Signals
+from shared.catalog import load_catalog
+from shared.jobs.hyperparameters import Hyperparameters
+
+ROOT = Path(__file__).parents[4]
+PATIENCE_SECONDS = 180
+"""A process imports torch before it speaks; that takes long on a busy machine."""
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+CATALOG = """
+[[models]]
+name = "tiny"
+description = "random"
+architecture = "llama"
+context_length = 256
+dtype = "float32"
+tested = false
+source = {kind = "hub", repository = "none", revision = "none"}
+defaults = {rank = 8, alpha = 16, learning_rate = 1e-2, batch_size = 4}
+serving = {max_loras = 1, logprob_tolerance = 0.1}
+[models.profile]
+layers = 4
+first_trained_layer = 2
+modules = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+max_rank = 8
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the base model, with its catalog beside it."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    words = special + sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={w: i for i, w in enumerate(words)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>")
+    wrapped.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    wrapped.chat_template = CHAT_TEMPLATE
+    wrapped.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        initializer_range=0.3,
+        dtype="float32",
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    (folder.parent / "catalog.toml").write_text(CATALOG)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def catalog(tiny: Path) -> Path:
+    return tiny.parent / "catalog.toml"
+
+
+def chat(question: str, answer: str, line: int = 1, **weight: int) -> dict[str, Any]:
+    return {
+        "line": line,
+        "messages": [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": answer, **weight},
+        ],
+    }
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def rows_file(tmp_path: Path) -> Path:
+    """24 rows of uneven length, some in Japanese."""
+    rows = [
+        chat(
+            f"営業時間 {i}は?" if i % 3 else f"Which part has shelf {i}{'!' * i}",
+            f"{i}時です" if i % 3 else f"A{i}",
+            line=i + 1,
+        )
+        for i in range(24)
+    ]
+    return write_rows(tmp_path / "rows.jsonl", rows)
+
+
+@pytest.fixture
+def make_spec(tiny: Path, rows_file: Path, tmp_path: Path) -> Callable[..., TrainSpec]:
+    def make(attempt: int = 1, **changes: Any) -> TrainSpec:
+        numbers = {
+            "n_epochs": 3,
+            "batch_size": 4,
+            "learning_rate_multiplier": 1,
+            "learning_rate": 0.01,
+            "rank": 8,
+            "alpha": 16,
+            "early_stopping_patience": 50,
+        } | {key: changes.pop(key) for key in list(changes) if key in Hyperparameters.model_fields}
+        values: dict[str, Any] = {
+            "job_id": "ftjob-test",
+            "attempt": attempt,
+            "base_model": "tiny",
+            "base_dir": tiny,
+            "base_sha256": "0" * 64,
+            "train_rows": rows_file,
+            "validation_rows": None,
+            "attempt_dir": tmp_path / "attempts" / str(attempt),
+            "resume_from": (),
+            "hyperparameters": numbers,
+            "seed": 7,
+            "checkpoint_seconds": 1e-9,  # after every step
+            "threads": 1,
+        }
+        return TrainSpec.model_validate(values | changes)
+
+    return make
+
+
+def silent(message: TrainerMessage) -> None:
+    """Listen to nothing."""
+
+
+class Trainer:
+    """The engine in this process, with what it reported."""
+
+    def __init__(self, catalog: Path | None) -> None:
+        self.messages: list[TrainerMessage] = []
+        self.signals = Signals()
+        self.on_message: Callable[[TrainerMessage], None] = silent
+        self.engine = Engine(load_catalog(catalog), self.signals, self._emit)
+
+    def _emit(self, message: TrainerMessage) -> None:
+        self.messages.append(message)
+        self.on_message(message)
+
+    def train(self, spec: TrainSpec) -> Any:
+        """Run ``spec`` and return its last message."""
+        self.signals.clear()
+        self.engine.run(spec)
+        return self.messages[-1]
+
+    def of(self, kind: str) -> list[Any]:
+        return [message for message in self.messages if message.kind == kind]
+
+
+@pytest.fixture
+def trainer(catalog: Path) -> Iterator[Trainer]:
+    threads = torch.get_num_threads()
+    yield Trainer(catalog)
+    torch.set_num_threads(threads)
+
+
+class TrainerProcess:
+    """The trainer as the supervisor starts it."""
+
+    def __init__(self, catalog: Path | None, parent: int | None = None) -> None:
+        command = [sys.executable, "-m", "services.worker.training"]
+        command += ["--parent", str(os.getpid() if parent is None else parent)]
+        command += ["--catalog", str(catalog)] if catalog else []
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._lines: Queue[str] = Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self._lines.put(line)
+
+    def send(self, line: str) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def next(self, timeout: float = PATIENCE_SECONDS) -> TrainerMessage:
+        return trainer_message.validate_json(self._lines.get(timeout=timeout))
+
+    def until(self, kind: str) -> Any:
+        """Read messages up to the first of ``kind``."""
+        while True:
+            message = self.next()
+            if message.kind == kind:
+                return message
+            assert message.kind != "error", message
+
+    def rest(self) -> list[TrainerMessage]:
+        """What was still said before the process ended."""
+        self.process.wait(PATIENCE_SECONDS)
+        found = []
+        while True:
+            try:
+                found.append(self.next(timeout=0.2))
+            except Empty:
+                return found
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(PATIENCE_SECONDS)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe:
+                pipe.close()
+
+
+@pytest.fixture
+def start_process(catalog: Path) -> Iterator[Callable[..., TrainerProcess]]:
+    started: list[TrainerProcess] = []
+
+    def start(catalog_file: Path | None = catalog, parent: int | None = None) -> TrainerProcess:
+        started.append(TrainerProcess(catalog_file, parent))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.close()

@@ -1,0 +1,67 @@
+"""Which job a ring gets."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+from shared.clock import now
+from shared.db import transaction
+from shared.jobs.claim import claim_next
+from shared.jobs.state import State
+
+
+def claim(engine, queue="default"):
+    with transaction(engine) as session:
+        job = claim_next(session, queue, owner="test")
+        return job.id if job else None
+
+
+def test_nothing_to_claim_is_no_error(engine):
+    assert claim(engine) is None
+
+
+def test_a_claim_opens_a_new_attempt_that_counts_as_fruitless_until_it_proves_otherwise(
+    engine, add_job, job_row
+):
+    job_id = add_job()
+    assert claim(engine) == job_id
+    job = job_row(job_id)
+    assert (job.state, job.attempt, job.fruitless_attempts) == (State.STARTING, 1, 1)
+    assert job.lease_owner == "test"
+    assert claim(engine) is None
+
+
+def test_the_oldest_job_of_the_highest_priority_comes_first(engine, add_job, add_tenant):
+    tenants = [add_tenant() for _ in range(3)]
+    old = add_job(tenants[0], created_at=now() - timedelta(hours=1))
+    new = add_job(tenants[1])
+    urgent = add_job(tenants[2], priority=1)
+    assert [claim(engine) for _ in range(3)] == [urgent, old, new]
+
+
+def test_a_tenant_with_less_running_goes_before_priority_and_age(engine, add_job, add_tenant):
+    busy, other = add_tenant(), add_tenant()
+    add_job(busy, state=State.RUNNING)
+    add_job(busy, priority=9, created_at=now() - timedelta(hours=1))
+    theirs = add_job(other)
+    assert claim(engine) == theirs
+
+
+def test_a_job_that_backs_off_and_another_queue_are_left_alone(engine, add_job):
+    add_job(not_before=now() + timedelta(minutes=1))
+    elsewhere = add_job(queue="gpu")
+    due = add_job(not_before=now() - timedelta(seconds=1))
+    assert [claim(engine), claim(engine)] == [due, None]
+    assert claim(engine, "gpu") == elsewhere
+
+
+def test_claimers_at_the_same_time_never_get_the_same_job_and_keep_shares_fair(
+    engine, add_job, add_tenant, job_row
+):
+    tenants = [add_tenant() for _ in range(4)]
+    for tenant in tenants * 3:
+        add_job(tenant)
+    with ThreadPoolExecutor(4) as pool:
+        claimed = list(pool.map(lambda _: claim(engine), range(8)))
+    assert len(set(claimed)) == 8
+    shares = [job_row(job_id).tenant_id for job_id in claimed]
+    assert [shares.count(tenant) for tenant in tenants] == [2, 2, 2, 2]

@@ -1,0 +1,150 @@
+"""The rules of docs/architecture.md, read from the source: who may import whom."""
+
+import ast
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("services", "shared", "cli", "deploy")
+SERVICES = sorted(p.name for p in (ROOT / "services").iterdir() if (p / "__main__.py").exists())
+OURS = (*PACKAGES, "tests", "benchmarks", "examples")
+
+DOORS = {
+    "torch": (
+        "services/worker/training/",
+        "services/inference/cpu_lora.py",
+        "services/inference/grouped_lora.py",
+    ),
+    "transformers": ("services/worker/training/",),
+    "peft": ("services/worker/training/",),
+    "vllm": ("services/inference/",),
+    "celery": ("services/worker/", "shared/task_queue.py"),
+    "kombu": ("services/worker/", "shared/task_queue.py"),
+    "fastapi": ("services/api/",),
+}
+"""Heavy libraries and the only places that import them. The two files of services/inference that
+import torch run inside vLLM's process: they are its CPU operation."""
+
+HEAVY = ("torch", "transformers", "peft", "vllm", "celery.worker")
+TESTS_BY_SUBJECT = {"e2e", "gpu", "light"}
+"""Folders of tests that mirror no source folder."""
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield the modules that a file imports when it runs, also inside functions."""
+    tree = ast.parse(path.read_text())
+    hints = [node for node in ast.walk(tree) if _is_type_checking(node)]
+    skipped = {id(inner) for hint in hints for inner in ast.walk(hint)}
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield str(node.module)
+
+
+def _is_type_checking(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.If)
+        and isinstance(node.test, ast.Name)
+        and node.test.id == "TYPE_CHECKING"
+    )
+
+
+def sources(package: str) -> list[Path]:
+    """All Python files below a folder."""
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def our_imports(package: str) -> dict[str, set[str]]:
+    """Map each file below ``package`` to the modules of this repository that it imports."""
+    return {
+        str(path.relative_to(ROOT)): {m for m in imports(path) if m.split(".")[0] in OURS}
+        for path in sources(package)
+    }
+
+
+def outside(found: dict[str, set[str]], *allowed: str) -> dict[str, set[str]]:
+    """Return what ``found`` imports beyond the allowed packages."""
+    beyond = {
+        path: {m for m in modules if not any(f"{m}.".startswith(f"{a}.") for a in allowed)}
+        for path, modules in found.items()
+    }
+    return {path: modules for path, modules in beyond.items() if modules}
+
+
+def test_there_are_four_services():
+    assert SERVICES == ["api", "inference", "scheduler", "worker"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_imports_itself_and_shared_never_another_service(service):
+    assert outside(our_imports(f"services/{service}"), f"services.{service}", "shared") == {}
+
+
+def test_shared_imports_no_service():
+    assert outside(our_imports("shared"), "shared") == {}
+
+
+def test_the_command_line_speaks_http_and_only_the_stack_commands_know_the_local_stack():
+    found = our_imports("cli")
+    stack_commands = {"cli/stack.py": found.pop("cli/stack.py")}
+    assert outside(found, "cli", "shared", "examples") == {}
+    assert outside(stack_commands, "cli", "shared", "deploy.local") == {}
+
+
+def test_deployment_knows_of_the_services_only_the_record_of_vllms_processes():
+    allowed = ("deploy", "shared", "services.inference.processes")
+    assert outside(our_imports("deploy"), *allowed) == {}
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_a_heavy_library_is_imported_only_behind_its_door(library):
+    elsewhere = [
+        relative
+        for package in PACKAGES
+        for path in sources(package)
+        if not (relative := str(path.relative_to(ROOT))).startswith(DOORS[library])
+        and any(module.split(".")[0] == library for module in imports(path))
+    ]
+    assert elsewhere == []
+
+
+def test_every_folder_of_the_api_has_its_routes():
+    folders = [p for p in (ROOT / "services/api").iterdir() if (p / "__init__.py").exists()]
+    assert [folder.name for folder in folders if not (folder / "routes.py").exists()] == []
+
+
+def test_tests_mirror_the_source_folders():
+    folders = {path.parent.relative_to(ROOT / "tests") for path in sources("tests")}
+    mirrored = {f for f in folders if not TESTS_BY_SUBJECT.intersection(f.parts)}
+    assert [str(folder) for folder in sorted(mirrored) if not (ROOT / folder).is_dir()] == []
+
+
+def test_importing_the_api_takes_under_two_seconds_and_loads_nothing_heavy():
+    # Processor time, Python's own start included: wall time would measure the neighbours too.
+    program = (
+        "import json, sys, time; import services.api.app;"
+        "print(json.dumps([time.process_time(), list(sys.modules)]))"
+    )
+
+    def measured() -> tuple[float, list[str]]:
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        seconds, modules = json.loads(done.stdout)
+        return seconds, modules
+
+    measured()  # compiles the bytecode
+    runs = [measured() for _ in range(5)]
+    print("seconds:", *(f"{seconds:.2f}" for seconds, _ in runs))
+    assert {name for name in runs[0][1] if name in HEAVY} == set()
+    assert statistics.median(seconds for seconds, _ in runs) < 2
