@@ -2,7 +2,6 @@
 
 import ast
 import json
-import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ DOORS = {
 """Heavy libraries and the only places that import them. The two files of services/inference that
 import torch run inside vLLM's process: they are its CPU operation."""
 
-HEAVY = ("torch", "transformers", "peft", "vllm", "celery.worker")
+HEAVY = {"torch", "transformers", "peft", "vllm", "celery.worker"}
 TESTS_BY_SUBJECT = {"e2e", "gpu", "light"}
 """Folders of tests that mirror no source folder."""
 
@@ -129,22 +128,9 @@ def test_tests_mirror_the_source_folders():
     assert [str(folder) for folder in sorted(mirrored) if not (ROOT / folder).is_dir()] == []
 
 
-def test_importing_the_api_takes_under_two_seconds_and_loads_nothing_heavy():
-    # Processor time, Python's own start included: wall time would measure the neighbours too.
-    program = (
-        "import json, sys, time; import services.api.app;"
-        "print(json.dumps([time.process_time(), list(sys.modules)]))"
+def test_importing_the_api_loads_nothing_heavy():
+    program = "import json, sys, services.api.app; print(json.dumps(list(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
-
-    def measured() -> tuple[float, list[str]]:
-        done = subprocess.run(
-            [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-        seconds, modules = json.loads(done.stdout)
-        return seconds, modules
-
-    measured()  # compiles the bytecode
-    runs = [measured() for _ in range(5)]
-    print("seconds:", *(f"{seconds:.2f}" for seconds, _ in runs))
-    assert {name for name in runs[0][1] if name in HEAVY} == set()
-    assert statistics.median(seconds for seconds, _ in runs) < 2
+    assert HEAVY.isdisjoint(json.loads(done.stdout))

@@ -104,8 +104,11 @@ def test_the_feed_tells_the_whole_story_newest_first(kamome):
     assert f"New fine-tuned model created: {kamome.model}" in messages
     assert messages[-1] == "The job has successfully completed"
     metrics = [event.data for event in events if event.type == "metrics"]
-    assert metrics[0]["step"] > metrics[-1]["step"]
-    assert all("train_loss" in data for data in metrics)
+    base, *trained = reversed(metrics)
+    assert base["step"] == 0
+    assert base["full_valid_loss"] > trained[-1]["full_valid_loss"]
+    assert [data["step"] for data in trained] == list(range(1, trained[-1]["step"] + 1))
+    assert all("train_loss" in data for data in trained)
 
 
 def test_the_job_shows_numbers_for_auto_and_its_result_file_is_a_csv(kamome):
