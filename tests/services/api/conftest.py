@@ -1,6 +1,7 @@
 """An API on a free port over a real database, and a scripted HTTP server in vLLM's place."""
 
 import json
+import os
 import socket
 import ssl
 import threading
@@ -304,5 +305,7 @@ def training_rows(count: int) -> bytes:
 
 
 def stored_files(folder: Path) -> set[Path]:
-    """Return everything below a folder."""
-    return set(folder.rglob("*")) if folder.exists() else set()
+    """Return everything below a folder (rglob would trip over what vanishes meanwhile)."""
+    return {
+        Path(top, name) for top, folders, files in os.walk(folder) for name in (*folders, *files)
+    }
