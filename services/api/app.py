@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI
 
 from services.api import health
@@ -47,15 +47,16 @@ def create_app(settings: ApiSettings) -> FastAPI:
 
 
 def _build_parts(settings: ApiSettings) -> Parts:
-    system_engine = make_engine(settings.system_database_url.get_secret_value())
+    connections = settings.database_connections
+    system_engine = make_engine(settings.system_database_url.get_secret_value(), connections)
     return Parts(
         settings=settings,
         catalog=load_catalog(),
         store=LocalStore(settings.store_dir),
-        tenant_engine=make_engine(
-            settings.database_url.get_secret_value(), settings.database_connections
-        ),
+        tenant_engine=make_engine(settings.database_url.get_secret_value(), connections),
         system_engine=system_engine,
+        # The pools' overflow stays for what holds a connection only while it runs in a thread.
+        session_limit=CapacityLimiter(connections),
         keys=KeyRing(system_engine, settings.key_cache_seconds),
         doorbell=Doorbell(make_celery(settings.broker_url.get_secret_value())),
         metrics=Metrics(),

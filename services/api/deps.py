@@ -1,10 +1,11 @@
 """What routes ask for: the parts built at start, the caller's tenant, and a transaction."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
 import httpx
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
@@ -28,6 +29,8 @@ class Parts:
     tenant_engine: Engine
     """Connects as tailor_api."""
     system_engine: Engine
+    session_limit: CapacityLimiter
+    """How many requests may have a session of their own; the others wait without a connection."""
     keys: KeyRing
     doorbell: Doorbell
     metrics: Metrics
@@ -48,12 +51,23 @@ PartsDep = Annotated[Parts, Depends(_parts)]
 TenantDep = Annotated[str, Depends(_tenant_id)]
 
 
-def _tenant_session(parts: PartsDep, tenant_id: TenantDep) -> Iterator[Session]:
+async def _place(parts: PartsDep) -> AsyncIterator[None]:
+    # Between entering its session, running and leaving, a request waits for a thread. Without a
+    # limit below the pool's size such requests hold every connection while the threads they wait
+    # for are all blocked waiting for a connection.
+    async with parts.session_limit:
+        yield
+
+
+PlaceDep = Annotated[None, Depends(_place, scope="function")]
+
+
+def _tenant_session(_place: PlaceDep, parts: PartsDep, tenant_id: TenantDep) -> Iterator[Session]:
     with tenant_transaction(parts.tenant_engine, tenant_id) as session:
         yield session
 
 
-def _system_session(parts: PartsDep) -> Iterator[Session]:
+def _system_session(_place: PlaceDep, parts: PartsDep) -> Iterator[Session]:
     with transaction(parts.system_engine) as session:
         yield session
 

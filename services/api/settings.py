@@ -21,6 +21,7 @@ class ApiSettings(SystemDatabaseSettings, BrokerSettings, StoreSettings, Inferen
     api_host: str = "127.0.0.1"
     api_port: int = Field(8000, ge=0, le=65535)
     database_connections: int = Field(20, ge=1)
+    """Of each role; a peak may open ten more."""
 
     upload_max_bytes: int = Field(512 * 2**20, ge=1)
     """Of the file itself; OpenAI's limit."""

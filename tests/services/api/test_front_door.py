@@ -1,5 +1,9 @@
 """Keys, sizes, request ids and the shape of errors, for every kind of request."""
 
+import socket
+from contextlib import ExitStack
+from urllib.parse import urlsplit
+
 import httpx
 import pytest
 from sqlalchemy import text
@@ -110,6 +114,21 @@ def test_health_is_public_and_metrics_name_no_tenant(api: Api, tenant: Tenant) -
     assert 'route="/v1/fine_tuning/jobs"' in metrics.text
     assert "tailor_jobs_created_total" in metrics.text
     assert tenant.id not in metrics.text
+
+
+def test_a_hundred_requests_at_the_same_moment_are_all_answered(api: Api, tenant: Tenant) -> None:
+    assert tenant.http.get("/v1/files").status_code == 200  # the key is remembered
+    address = urlsplit(api.url)
+    request = f"GET /v1/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {tenant.key}\r\n\r\n"
+    with ExitStack() as stack:
+        crowd = [
+            stack.enter_context(socket.create_connection((address.hostname, address.port), 30))
+            for _ in range(100)
+        ]
+        for connection in crowd:
+            connection.sendall(request.encode())
+        answers = [connection.recv(4096).split(b"\r\n")[0] for connection in crowd]
+    assert answers == [b"HTTP/1.1 200 OK"] * 100
 
 
 def test_an_absent_database_is_a_503_and_its_return_heals(
