@@ -1,4 +1,8 @@
-"""``python -m services.scheduler``: sweeps until SIGTERM."""
+"""``python -m services.scheduler``: sweeps until SIGTERM.
+
+Erasing has a loop of its own: it waits for the inference service and for the disk, and a scan for
+lost leases that comes late starts every window anew.
+"""
 
 import signal
 import threading
@@ -19,21 +23,38 @@ from shared.task_queue import in_haste, make_celery
 from shared.telemetry import configure_logging
 
 
-def make_duties(settings: SchedulerSettings, engine: Engine) -> list[Duty]:
-    """Return all duties, the urgent ones first."""
+def urgent_duties(settings: SchedulerSettings, engine: Engine) -> list[Duty]:
+    """Return the duties that jobs wait for."""
     app = in_haste(make_celery(settings.broker_url.get_secret_value()))
-    store = LocalStore(settings.store_dir)
     watch = LeaseWatch(settings.lease_window_seconds, settings.scan_gap_seconds)
-    evict = Eviction(settings.inference_url, settings.inference_secret.get_secret_value())
-    orphan_seconds = settings.orphan_seconds
     return [
         Reap(engine, watch, time.monotonic),
         Validate(engine, app),
         Rering(engine, app, settings.rering_age_seconds),
+    ]
+
+
+def erasing_duties(settings: SchedulerSettings, engine: Engine) -> list[Duty]:
+    """Return the duties that nobody waits for and that may take their time."""
+    store = LocalStore(settings.store_dir)
+    evict = Eviction(settings.inference_url, settings.inference_secret.get_secret_value())
+    orphan_seconds = settings.orphan_seconds
+    return [
         EraseAttempts(engine, store, settings.lease_window_seconds),
         EraseFiles(engine, store, orphan_seconds),
         EraseAdapters(engine, store, evict, orphan_seconds, settings.erase_batch),
     ]
+
+
+def work(stop: threading.Event, settings: SchedulerSettings, engine: Engine) -> None:
+    """Sweep until ``stop`` is set."""
+    interval = settings.scheduler_interval_seconds
+    erasing = erasing_duties(settings, engine)
+    # A daemon: whatever it is doing when the process ends is begun again by the next one.
+    threading.Thread(
+        target=sweep_until, args=(stop, erasing, interval), name="erase", daemon=True
+    ).start()
+    sweep_until(stop, urgent_duties(settings, engine), interval)
 
 
 def main(settings: SchedulerSettings) -> None:
@@ -42,8 +63,7 @@ def main(settings: SchedulerSettings) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    engine = make_engine(settings.system_database_url.get_secret_value())
-    sweep_until(stop, make_duties(settings, engine), settings.scheduler_interval_seconds)
+    work(stop, settings, make_engine(settings.system_database_url.get_secret_value()))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from shared.jobs.models import FineTuningJob
 from shared.jobs.state import TERMINAL
 from shared.storage import LocalStore
 
-EVICTION_SECONDS = 5.0
+EVICTION_SECONDS = 30.0
+"""More than twice TAILOR_INFERENCE_DRAIN_SECONDS: running answers end first, or are aborted."""
 
 
 class Eviction:
