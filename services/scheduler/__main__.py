@@ -41,7 +41,7 @@ def erasing_duties(settings: SchedulerSettings, engine: Engine) -> list[Duty]:
     orphan_seconds = settings.orphan_seconds
     return [
         EraseAttempts(engine, store, settings.lease_window_seconds),
-        EraseFiles(engine, store, orphan_seconds),
+        EraseFiles(engine, store, orphan_seconds, settings.erase_batch),
         EraseAdapters(engine, store, evict, orphan_seconds, settings.erase_batch),
     ]
 

@@ -1,4 +1,4 @@
-"""Removes what nobody needs any more: deleted adapters and files, finished jobs' attempts, orphans.
+"""Removes what nobody needs: deleted or expired files and adapters, ended jobs' attempts, orphans.
 
 Of an adapter every server lets go first: vLLM keeps the path of a name it has forgotten, and a
 missing file would end its engine for everybody. Only then are files removed, then the row marked.
@@ -11,7 +11,20 @@ from datetime import timedelta
 from pathlib import Path
 
 import httpx
-from sqlalchemy import Engine, Select, exists, func, or_, select, update
+from sqlalchemy import (
+    ARRAY,
+    Engine,
+    Select,
+    String,
+    any_,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.orm import InstrumentedAttribute
 
 from shared.adapters.models import Adapter
 from shared.db import transaction
@@ -88,30 +101,37 @@ class EraseAdapters:
             for name in _older_than(self._store.adapters(), self._orphan_seconds)
             if is_adapter_id(name)
         ]
-        with transaction(self._engine) as session:
-            known = set(session.scalars(select(Adapter.id).where(Adapter.id.in_(old))))
+        known = _among(self._engine, select(Adapter.id), Adapter.id, old)
         return [name for name in old if name not in known][: self._batch]
 
 
 class EraseFiles:
-    """Uploads that were deleted or have no row, and bodies that never arrived whole."""
+    """Files that were deleted or expired or have no row, and bodies that never arrived whole."""
 
     name = "erase files"
 
-    def __init__(self, engine: Engine, store: LocalStore, orphan_seconds: float) -> None:
+    def __init__(
+        self, engine: Engine, store: LocalStore, orphan_seconds: float, batch: int
+    ) -> None:
         self._engine = engine
         self._store = store
         self._orphan_seconds = orphan_seconds
+        self._batch = batch
 
     def run(self) -> None:
-        """Remove their folders; a file that an unfinished job still needs is kept until it ends."""
-        uploads = self._store.root / "uploads"
-        present = {path.name for path in _entries(uploads)}
+        """Remove some; a file that an unfinished job still needs is kept until it ends."""
         with transaction(self._engine) as session:
-            known = set(session.scalars(select(StoredFile.id).where(StoredFile.id.in_(present))))
-            needless = set(session.scalars(_deleted_and_unneeded(present)))
-        orphans = set(_older_than(uploads, self._orphan_seconds)) - known
-        for name in needless | orphans:
+            needless = session.scalars(_gone_and_unneeded().limit(self._batch)).all()
+            for file_id in needless:
+                shutil.rmtree(self._store.upload(file_id), ignore_errors=True)
+            session.execute(
+                update(StoredFile)
+                .where(StoredFile.id.in_(needless))
+                .values(erased_at=func.clock_timestamp())
+            )
+        uploads = self._store.root / "uploads"
+        old = _older_than(uploads, self._orphan_seconds)
+        for name in set(old) - _among(self._engine, select(StoredFile.id), StoredFile.id, old):
             shutil.rmtree(uploads / name, ignore_errors=True)
         for name in _older_than(self._store.incoming(), self._orphan_seconds):
             _remove(self._store.incoming() / name)
@@ -130,21 +150,19 @@ class EraseAttempts:
     def run(self) -> None:
         """Remove the attempts of every job that ended a while ago."""
         present = [path.name for path in _entries(self._store.root / "attempts")]
-        ended = FineTuningJob.finished_at <= func.clock_timestamp() - timedelta(
-            seconds=self._keep_seconds
+        a_while_ago = func.clock_timestamp() - timedelta(seconds=self._keep_seconds)
+        ended = select(FineTuningJob.id).where(
+            FineTuningJob.state.in_(TERMINAL), FineTuningJob.finished_at <= a_while_ago
         )
-        with transaction(self._engine) as session:
-            needless = session.scalars(
-                select(FineTuningJob.id).where(
-                    FineTuningJob.id.in_(present), FineTuningJob.state.in_(TERMINAL), ended
-                )
-            ).all()
-        for job_id in needless:
+        for job_id in _among(self._engine, ended, FineTuningJob.id, present):
             shutil.rmtree(self._store.job_attempts(job_id), ignore_errors=True)
 
 
-def _deleted_and_unneeded(present: Iterable[str]) -> Select[str]:
-    """Select the files among ``present`` that are deleted and of no unfinished job."""
+def _gone_and_unneeded() -> Select[str]:
+    """Select the files that are deleted or expired, not erased, and of no unfinished job.
+
+    A file that a job is being created with at this moment is locked, and left for the next sweep.
+    """
     needed = exists().where(
         FineTuningJob.state.not_in(TERMINAL),
         or_(
@@ -152,9 +170,22 @@ def _deleted_and_unneeded(present: Iterable[str]) -> Select[str]:
             FineTuningJob.validation_file_id == StoredFile.id,
         ),
     )
-    return select(StoredFile.id).where(
-        StoredFile.id.in_(present), StoredFile.deleted_at.is_not(None), ~needed
+    gone = or_(StoredFile.deleted_at.is_not(None), StoredFile.expires_at <= func.clock_timestamp())
+    return (
+        select(StoredFile.id)
+        .where(StoredFile.erased_at.is_(None), gone, ~needed)
+        .with_for_update(skip_locked=True)
     )
+
+
+def _among(
+    engine: Engine, query: Select[str], column: InstrumentedAttribute[str], names: Iterable[str]
+) -> set[str]:
+    """Return what ``query`` finds among ``names``, which may be any number."""
+    # One array: of single parameters PostgreSQL takes 65,535.
+    array = literal(list(names), ARRAY(String))
+    with transaction(engine) as session:
+        return set(session.scalars(query.where(column == any_(array))))
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -22,4 +22,4 @@ class SchedulerSettings(
     orphan_seconds: Seconds = 24 * 3600
     """Folders without a row are removed at this age."""
     erase_batch: int = Field(20, ge=1)
-    """So many adapters are erased in one sweep, so that the other erasing is not kept waiting."""
+    """So many adapters, and files, are erased in one sweep; the rest is left for the next."""

@@ -119,6 +119,15 @@ def make_old(path):
     os.utime(path, (time.time() - 2 * DAY,) * 2)
 
 
+def file_of(workshop, job_id):
+    with transaction(workshop.engine) as session:
+        return session.get_one(StoredFile, workshop.job(job_id).training_file_id)
+
+
+def erase_files(workshop, batch=10):
+    return EraseFiles(workshop.engine, workshop.store, DAY, batch)
+
+
 def erase_adapters(workshop):
     evict = Eviction(workshop.inference.url, SECRET)
     return EraseAdapters(workshop.engine, workshop.store, evict, DAY, batch=10)
@@ -154,14 +163,50 @@ def test_an_adapter_folder_without_a_row_goes_after_a_day(workshop):
 def test_a_deleted_file_goes_once_no_unfinished_job_needs_it(workshop):
     running = workshop.add_job(state=State.RUNNING, attempt=1)
     ended = workshop.add_job(state=State.SUCCEEDED)
-    orphan = workshop.store.upload("file-0")
-    orphan.mkdir()
-    make_old(orphan)
     for job_id in (running, ended):
         set_file(workshop, job_id, deleted_at=now())
-    EraseFiles(workshop.engine, workshop.store, DAY).run()
+    erase_files(workshop).run()
     uploads = {path.name for path in (workshop.store.root / "uploads").iterdir()}
     assert uploads == {workshop.job(running).training_file_id}
+    assert [file_of(workshop, job_id).erased_at is None for job_id in (running, ended)] == [
+        True,
+        False,
+    ]
+
+
+def test_an_expired_file_goes_once_no_unfinished_job_needs_it(workshop):
+    running = workshop.add_job(state=State.RUNNING, attempt=1)
+    ended = workshop.add_job(state=State.SUCCEEDED)
+    unexpired = workshop.add_job(state=State.SUCCEEDED)
+    for job_id in (running, ended):
+        set_file(workshop, job_id, expires_at=LONG_AGO)
+    set_file(workshop, unexpired, expires_at=now() + timedelta(hours=1))
+    erase_files(workshop).run()
+    uploads = {path.name for path in (workshop.store.root / "uploads").iterdir()}
+    assert uploads == {file_of(workshop, job_id).id for job_id in (running, unexpired)}
+    assert file_of(workshop, ended).erased_at is not None
+
+
+def test_files_are_erased_some_at_a_time(workshop):
+    for _ in range(3):
+        set_file(workshop, workshop.add_job(state=State.SUCCEEDED), deleted_at=now())
+    duty = erase_files(workshop, batch=2)
+    left = []
+    for _ in range(3):
+        duty.run()
+        left.append(len(list((workshop.store.root / "uploads").iterdir())))
+    assert left == [1, 0, 0]
+
+
+def test_an_upload_folder_without_a_row_goes_after_a_day(workshop):
+    owned = file_of(workshop, workshop.add_job(state=State.SUCCEEDED)).id
+    for name in ("file-old", "file-young"):
+        workshop.store.upload(name).mkdir()
+    for name in (owned, "file-old"):
+        make_old(workshop.store.upload(name))
+    erase_files(workshop).run()
+    uploads = {path.name for path in (workshop.store.root / "uploads").iterdir()}
+    assert uploads == {owned, "file-young"}
 
 
 def test_attempts_are_kept_until_their_job_has_ended(workshop):
