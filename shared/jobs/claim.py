@@ -4,24 +4,38 @@ Fair share between tenants first, then priority, then age, under an advisory loc
 choice counts other rows, so two claimers without the lock would both see the same free share.
 """
 
+from contextlib import suppress
+
 from sqlalchemy import ScalarSelect, Select, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
+from shared.errors import LeaseLost
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import LEASED, State
 from shared.jobs.transitions import move
+
+CHOICES = 10
+"""So many cancellations may come between; after that the scheduler's next ring finds the rest."""
 
 
 def claim_next(session: Session, queue: str, owner: str) -> FineTuningJob | None:
     """Claim the best queued job of ``queue`` as a new attempt of ``owner``; None when none is due.
 
     The new attempt counts as fruitless until it passes the job's highest step
-    (shared/jobs/lease.py), so that it is counted however it ends.
+    (shared/jobs/lease.py), so that it is counted however it ends. A job that is cancelled at this
+    moment is passed over.
     """
     session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"claim:{queue}"))))
-    job_id = session.scalar(_best(queue))
-    if job_id is None:
-        return None
+    for _ in range(CHOICES):
+        job_id = session.scalar(_best(queue))
+        if job_id is None:
+            return None
+        with suppress(LeaseLost):
+            return _take(session, job_id, owner)
+    return None
+
+
+def _take(session: Session, job_id: str, owner: str) -> FineTuningJob:
     return move(
         session,
         job_id,

@@ -1,6 +1,7 @@
 """Jobs as rows: an engine on a migrated database, and a way to add jobs."""
 
 import pytest
+from sqlalchemy import text
 
 from shared.db import make_engine, transaction
 from shared.db.tables import FineTuningJob, StoredFile, Tenant
@@ -13,6 +14,19 @@ def engine(database):
     engine = make_engine(database.system_url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def waiting_for_locks(engine):
+    def count():
+        query = (
+            "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+            " WHERE NOT granted AND datname = current_database()"
+        )
+        with transaction(engine) as session:
+            return session.execute(text(query)).scalar_one()
+
+    return count
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ from shared.clock import now
 from shared.db import transaction
 from shared.jobs.claim import claim_next
 from shared.jobs.state import State
+from shared.jobs.transitions import move
+from tests.conftest import wait_until
 
 
 def claim(engine, queue="default"):
@@ -52,6 +54,19 @@ def test_a_job_that_backs_off_and_another_queue_are_left_alone(engine, add_job):
     due = add_job(not_before=now() - timedelta(seconds=1))
     assert [claim(engine), claim(engine)] == [due, None]
     assert claim(engine, "gpu") == elsewhere
+
+
+def test_a_job_that_is_cancelled_while_it_is_claimed_is_passed_over(
+    engine, add_job, waiting_for_locks
+):
+    cancelled = add_job(created_at=now() - timedelta(hours=1))
+    other = add_job()
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(engine) as session:
+            move(session, cancelled, State.CANCELLED, "The job has been cancelled")
+            claimed = pool.submit(claim, engine)
+            wait_until(lambda: waiting_for_locks() == 1, "the claim meets the cancel")
+        assert claimed.result() == other
 
 
 def test_claimers_at_the_same_time_never_get_the_same_job_and_keep_shares_fair(
