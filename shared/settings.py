@@ -15,7 +15,10 @@ Seconds = Annotated[float, Field(gt=0)]
 class TailorSettings(BaseSettings):
     """What every settings class shares: the prefix, and that it never changes once built."""
 
-    model_config = SettingsConfigDict(env_prefix="TAILOR_", frozen=True, extra="ignore")
+    # An error shows the name of what is wrong, not the input: that may be a secret.
+    model_config = SettingsConfigDict(
+        env_prefix="TAILOR_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     log_level: str = "INFO"
 
@@ -47,6 +50,13 @@ class InferenceClientSettings(TailorSettings):
 
     inference_url: str
     inference_secret: SecretStr
+
+
+class ServedModelSettings(TailorSettings):
+    """What the inference service serves."""
+
+    inference_base_model: str = "smollm2-135m-instruct"
+    """Catalog name of the one base model it answers for."""
 
 
 class JobTimings(TailorSettings):

@@ -90,6 +90,7 @@ def service_settings(
     store = {"TAILOR_STORE_DIR": str(folder.store)}
     models = {"TAILOR_MODELS_DIR": str(wiring.models_dir)}
     secret = {"TAILOR_INFERENCE_SECRET": secrets.inference_secret}
+    served_model = {"TAILOR_INFERENCE_BASE_MODEL": wiring.base_model}
     inference_client = {"TAILOR_INFERENCE_URL": wiring.inference_url, **secret}
     return {
         "migrate": system
@@ -104,6 +105,7 @@ def service_settings(
         | store
         | models
         | inference_client
+        | served_model
         | {
             "TAILOR_DATABASE_URL": wiring.database_url,
             "TAILOR_CACHE_SALT_KEY": secrets.cache_salt_key,
@@ -115,10 +117,10 @@ def service_settings(
         INFERENCE: store
         | models
         | secret
+        | served_model
         | {
             "TAILOR_INFERENCE_HOST": "127.0.0.1",
             "TAILOR_INFERENCE_PORT": str(wiring.inference_port),
-            "TAILOR_INFERENCE_BASE_MODEL": wiring.base_model,
             "TAILOR_INFERENCE_STATE_DIR": str(folder.inference),
         },
     }

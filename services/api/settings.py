@@ -6,12 +6,19 @@ from shared.settings import (
     BrokerSettings,
     InferenceClientSettings,
     Seconds,
+    ServedModelSettings,
     StoreSettings,
     SystemDatabaseSettings,
 )
 
 
-class ApiSettings(SystemDatabaseSettings, BrokerSettings, StoreSettings, InferenceClientSettings):
+class ApiSettings(
+    SystemDatabaseSettings,
+    BrokerSettings,
+    StoreSettings,
+    InferenceClientSettings,
+    ServedModelSettings,
+):
     """Everything the API needs to know."""
 
     database_url: SecretStr

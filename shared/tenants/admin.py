@@ -4,11 +4,11 @@ Run after the migrations. Naming another key than before revokes the earlier one
 """
 
 from pydantic import SecretStr
-from sqlalchemy import Engine, func, update
+from sqlalchemy import Engine, func, select, update
 
 from shared.db import make_engine, transaction
 from shared.settings import SystemDatabaseSettings
-from shared.tenants.keys import find_key, hash_of, key_row
+from shared.tenants.keys import hash_of, key_row
 from shared.tenants.models import ApiKey
 
 
@@ -34,8 +34,13 @@ def install_admin_key(engine: Engine, secret: str) -> None:
             .where(ApiKey.is_admin, ApiKey.revoked_at.is_(None), ApiKey.sha256 != hash_of(secret))
             .values(revoked_at=func.now())
         )
-        if find_key(session, secret) is None:
+        key = session.scalar(
+            select(ApiKey).where(ApiKey.is_admin, ApiKey.sha256 == hash_of(secret))
+        )
+        if key is None:
             session.add(key_row(secret, tenant_id=None))
+        else:
+            key.revoked_at = None
 
 
 if __name__ == "__main__":

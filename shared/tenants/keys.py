@@ -35,10 +35,3 @@ def find_key(session: Session, secret: str) -> ApiKey | None:
 def hash_of(secret: str) -> str:
     """SHA-256 in hexadecimal."""
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def ensure_admin_key(session: Session, secret: str) -> None:
-    """Make ``secret`` an administrator's key if it is not one yet (system role)."""
-    if find_key(session, secret) is None:
-        session.add(key_row(secret, None))
-        session.flush()

@@ -84,7 +84,7 @@ async def stream(call: Call) -> EventStream:
 
 
 def _target(parts: Parts, tenant_id: str, name: str) -> Target:
-    base = find_base(parts.catalog, parts.settings.models_dir, name)
+    base = find_base(parts.catalog, parts.settings, name)
     if base is not None:
         return Target(base.name, base.context_length, is_adapter=False)
     with tenant_transaction(parts.tenant_engine, tenant_id) as session:

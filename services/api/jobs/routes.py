@@ -30,7 +30,7 @@ def create_job(
     x_stainless_retry_count: Annotated[int, Header()] = 0,
 ) -> JobOut:
     """Queue a fine-tuning job."""
-    base = find_base(parts.catalog, parts.settings.models_dir, body.model)
+    base = find_base(parts.catalog, parts.settings, body.model)
     if base is None:
         raise unknown_model(body.model)
     window = parts.settings.retry_window_seconds

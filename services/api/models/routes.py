@@ -12,11 +12,11 @@ router = APIRouter(prefix="/models")
 
 @router.get("")
 def list_models(parts: PartsDep, tenant_id: TenantDep, session: SessionDep) -> ModelList:
-    """List the installed base models and the tenant's own, newest first."""
-    bases = service.installed_bases(parts.catalog, parts.settings.models_dir)
+    """List the base model and the tenant's own, newest first."""
+    base = service.served_base(parts.catalog, parts.settings)
     query = service.callable_adapters(tenant_id).order_by(Adapter.created_at.desc())
     own = [ModelOut.of_adapter(row) for row in session.scalars(query)]
-    return ModelList(data=[*map(ModelOut.of_base, bases), *own])
+    return ModelList(data=[ModelOut.of_base(base), *own] if base else own)
 
 
 @router.get("/{model:path}")
@@ -24,7 +24,7 @@ def retrieve_model(
     model: str, parts: PartsDep, tenant_id: TenantDep, session: SessionDep
 ) -> ModelOut:
     """Show one model."""
-    base = service.find_base(parts.catalog, parts.settings.models_dir, model)
+    base = service.find_base(parts.catalog, parts.settings, model)
     if base is not None:
         return ModelOut.of_base(base)
     return ModelOut.of_adapter(service.find_adapter(session, tenant_id, model))

@@ -1,25 +1,31 @@
-"""Which models a tenant may train on and call: the installed bases and its own adapters."""
+"""Which models a tenant may train on and call: the served base and its own adapters."""
 
 from pathlib import Path
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
+from services.api.settings import ApiSettings
 from shared.adapters.models import Adapter
 from shared.catalog import BaseModelEntry, Catalog
 from shared.errors import NotFound, PermissionDenied
 from shared.tenants.models import owned_by
 
 
-def installed_bases(catalog: Catalog, models_dir: Path) -> list[BaseModelEntry]:
-    """Return the catalog's models whose weights set-up has laid down."""
-    return [entry for entry in catalog if _installed(entry, models_dir)]
+def served_base(catalog: Catalog, settings: ApiSettings) -> BaseModelEntry | None:
+    """Return the base model that inference answers for, if set-up has laid down its weights.
 
-
-def find_base(catalog: Catalog, models_dir: Path, name: str) -> BaseModelEntry | None:
-    """Return the installed base model called ``name``, if there is one."""
+    Others may be installed; what is trained on them could not be called.
+    """
+    name = settings.inference_base_model
     entry = catalog.get(name) if name in catalog else None
-    return entry if entry and _installed(entry, models_dir) else None
+    return entry if entry and _installed(entry, settings.models_dir) else None
+
+
+def find_base(catalog: Catalog, settings: ApiSettings, name: str) -> BaseModelEntry | None:
+    """Return the served base model if it is called ``name``."""
+    entry = served_base(catalog, settings)
+    return entry if entry and entry.name == name else None
 
 
 def callable_adapters(tenant_id: str) -> Select[Adapter]:

@@ -25,10 +25,13 @@ from shared.adapters.models import Adapter
 from shared.db import make_engine, transaction
 from shared.ids import new_id
 from shared.storage import LocalStore
-from shared.tenants.keys import ensure_admin_key, new_secret
+from shared.tenants.admin import install_admin_key
+from shared.tenants.keys import new_secret
 from tests.conftest import Database, PostgresServer, short_folder, wait_until
 
 BASE = "smollm2-135m-instruct"
+UNSERVED = "smollm2-135m-instruct-hub"
+"""Installed too, but not what inference answers for."""
 PLAIN_HTTP = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 MISSING_BROKER = "redis+socket:///nonexistent/valkey.sock"
 
@@ -123,8 +126,9 @@ def running_api(
 ) -> Iterator[Api]:
     """Serve the API from a thread on a free port."""
     with short_folder() as folder:
-        (folder / "models" / BASE).mkdir(parents=True)
-        (folder / "models" / BASE / "config.json").write_text("{}")
+        for name in (BASE, UNSERVED):
+            (folder / "models" / name).mkdir(parents=True)
+            (folder / "models" / name / "config.json").write_text("{}")
         settings = ApiSettings(
             database_url=SecretStr(database.api_url),
             system_database_url=SecretStr(database.system_url),
@@ -138,8 +142,7 @@ def running_api(
         )
         system = make_engine(database.system_url)
         admin_key = new_secret(admin=True)
-        with transaction(system) as session:
-            ensure_admin_key(session, admin_key)
+        install_admin_key(system, admin_key)
         with served(create_app(settings)) as url:
             api = Api(url, settings, LocalStore(settings.store_dir), system, admin_key)
             yield api

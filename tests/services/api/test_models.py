@@ -3,10 +3,10 @@
 import openai
 import pytest
 
-from tests.services.api.conftest import BASE, Api, Tenant
+from tests.services.api.conftest import BASE, UNSERVED, Api, Tenant, training_rows
 
 
-def test_the_list_holds_installed_bases_and_own_models(api: Api, tenant: Tenant) -> None:
+def test_the_list_holds_the_served_base_and_own_models(api: Api, tenant: Tenant) -> None:
     own = api.add_adapter(tenant)
     models = {model.id: model for model in tenant.openai.models.list()}
     assert set(models) == {BASE, own}
@@ -14,6 +14,16 @@ def test_the_list_holds_installed_bases_and_own_models(api: Api, tenant: Tenant)
     assert models[BASE].owned_by == "tailor"
     assert tenant.openai.models.retrieve(own) == models[own]
     assert tenant.openai.models.retrieve(BASE).object == "model"
+
+
+def test_a_base_that_inference_does_not_serve_is_not_offered(tenant: Tenant) -> None:
+    file_id = tenant.upload(training_rows(12))
+    with pytest.raises(openai.NotFoundError):
+        tenant.openai.models.retrieve(UNSERVED)
+    with pytest.raises(openai.NotFoundError):
+        tenant.openai.fine_tuning.jobs.create(model=UNSERVED, training_file=file_id)
+    with pytest.raises(openai.NotFoundError):
+        tenant.openai.completions.create(model=UNSERVED, prompt="x")
 
 
 def test_a_deleted_model_is_gone_and_cannot_be_called(api: Api, tenant: Tenant) -> None:
