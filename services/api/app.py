@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, Path
 from fastapi import FastAPI
 
 from services.api import health
@@ -14,7 +14,6 @@ from services.api.completions.routes import router as completion_routes
 from services.api.deps import Parts
 from services.api.errors import add_error_handlers
 from services.api.files.routes import router as file_routes
-from services.api.files.upload import sweep_incoming
 from services.api.front_door import FrontDoor
 from services.api.jobs.routes import router as job_routes
 from services.api.metrics import Metrics
@@ -81,7 +80,7 @@ def _inference_client(settings: ApiSettings) -> httpx.AsyncClient:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
-    await to_thread.run_sync(sweep_incoming, parts.store)
+    await Path(parts.store.incoming()).mkdir(parents=True, exist_ok=True)
     parts.doorbell.start()
     yield
     parts.doorbell.stop()

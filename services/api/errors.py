@@ -133,7 +133,8 @@ def _param(location: Sequence[str | int]) -> str | None:
 
 def _database_away(_error: Exception) -> TailorError:
     return UpstreamUnavailable(
-        "The database cannot be reached; nothing was changed.", code="database_unavailable"
+        "The database cannot be reached; it is not known whether anything was changed.",
+        code="database_unavailable",
     )
 
 

@@ -3,7 +3,6 @@
 A file that a live job uses cannot be deleted. Deleting marks the row; the scheduler erases bytes.
 """
 
-import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -48,27 +47,24 @@ def keep(engine: Engine, store: LocalStore, tenant_id: str, upload: Upload) -> S
     purpose = _purpose(upload)
     expires_at = _expiry(upload.fields, now())
     file_id = new_id("file-")
-    folder = store.upload(file_id)
-    try:
-        with publish_folder(folder, {"file_id": file_id}) as unfinished:
-            raw = upload.path.rename(unfinished / "raw")
-            report = _checked(raw, upload, unfinished) if purpose == "fine-tune" else None
-        file = StoredFile(
-            id=file_id,
-            tenant_id=tenant_id,
-            filename=upload.filename,
-            purpose=purpose,
-            bytes=upload.bytes,
-            sha256=upload.sha256,
-            status="processed",
-            report=report.model_dump() if report else {},
-            expires_at=expires_at,
-        )
-        with tenant_transaction(engine, tenant_id) as session:
-            session.add(file)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    with publish_folder(store.upload(file_id), {"file_id": file_id}) as unfinished:
+        raw = upload.path.rename(unfinished / "raw")
+        report = _checked(raw, upload, unfinished) if purpose == "fine-tune" else None
+    file = StoredFile(
+        id=file_id,
+        tenant_id=tenant_id,
+        filename=upload.filename,
+        purpose=purpose,
+        bytes=upload.bytes,
+        sha256=upload.sha256,
+        status="processed",
+        report=report.model_dump() if report else {},
+        expires_at=expires_at,
+    )
+    # A commit that fails may have been made all the same, so the folder stays: the scheduler
+    # removes one without a row after a day.
+    with tenant_transaction(engine, tenant_id) as session:
+        session.add(file)
     return file
 
 
@@ -130,11 +126,10 @@ def _expiry(fields: dict[str, str], created_at: datetime) -> datetime | None:
         return None
     if fields.get("expires_after[anchor]") != "created_at":
         raise InvalidRequest("'anchor' must be 'created_at'.", "expires_after.anchor")
-    if not seconds.isdecimal() or not (
-        MIN_EXPIRY_SECONDS <= int(seconds[:10]) <= MAX_EXPIRY_SECONDS
-    ):
+    wanted = int(seconds) if seconds.isdecimal() and len(seconds) <= 10 else 0
+    if not MIN_EXPIRY_SECONDS <= wanted <= MAX_EXPIRY_SECONDS:
         raise InvalidRequest(
             f"'seconds' must be from {MIN_EXPIRY_SECONDS} to {MAX_EXPIRY_SECONDS}.",
             "expires_after.seconds",
         )
-    return created_at + timedelta(seconds=int(seconds))
+    return created_at + timedelta(seconds=wanted)

@@ -5,7 +5,6 @@ Whatever ends the reception early (too large, malformed, the client leaving) rem
 
 import hashlib
 import shutil
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ from shared.storage import LocalStore
 WRITE_BYTES = 2**20
 MAX_FIELDS = 16
 MAX_FIELD_BYTES = 1024
-STALE_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -50,14 +48,6 @@ async def received(request: Request, store: LocalStore, max_bytes: int) -> Async
         yield Upload(path, form.filename, form.bytes, form.sha256.hexdigest(), form.fields)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def sweep_incoming(store: LocalStore) -> None:
-    """Remove what a killed process left half received, a day ago or more."""
-    store.incoming().mkdir(parents=True, exist_ok=True)
-    for folder in store.incoming().iterdir():
-        if time.time() - folder.stat().st_mtime > STALE_SECONDS:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _receive(request: Request, form: "_Form", path: Path) -> None:

@@ -57,6 +57,18 @@ def test_files_are_listed_newest_first_in_pages(tenant: Tenant) -> None:
     assert tenant.openai.files.list(purpose="batch").data == []
 
 
+@pytest.mark.parametrize("seconds", ["0000003600999", "9" * 40, "3599", "-1", "x"])
+def test_an_expiry_out_of_range_is_refused(tenant: Tenant, seconds: str) -> None:
+    form = {"purpose": "fine-tune", "expires_after[anchor]": "created_at"}
+    answer = tenant.http.post(
+        "/v1/files",
+        files={"file": ("a.jsonl", ROWS)},
+        data=form | {"expires_after[seconds]": seconds},
+    )
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "expires_after.seconds"
+
+
 def test_expiry_is_kept_and_checked(tenant: Tenant) -> None:
     made = tenant.openai.files.create(
         file=("a.jsonl", ROWS),
