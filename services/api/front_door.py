@@ -20,6 +20,7 @@ from shared.errors import PayloadTooLarge, TailorError
 from shared.ids import new_id
 from shared.telemetry import log_context
 
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 PUBLIC_PATHS = {"/healthz", "/readyz"}
 UPLOAD_PATH = "/v1/files"
 MULTIPART_OVERHEAD = 64 * 2**10
@@ -84,12 +85,14 @@ class FrontDoor:
         return self._json_max_bytes
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        # The route's pattern, not the path: paths carry ids and would make endless metrics.
+        # The route's pattern, not the path, and no method that a caller makes up: paths carry ids,
+        # and either would make endless metrics.
+        method = scope["method"] if scope["method"] in METHODS else "OTHER"
         route = getattr(scope.get("route"), "path", "unknown")
-        self._metrics.requests.labels(scope["method"], route, status).inc()
-        self._metrics.seconds.labels(scope["method"], route).observe(seconds)
+        self._metrics.requests.labels(method, route, status).inc()
+        self._metrics.seconds.labels(method, route).observe(seconds)
         caller: Caller | None = scope.get("state", {}).get("caller")
-        data = {"method": scope["method"], "route": route, "status": status}
+        data = {"method": method, "route": route, "status": status}
         tenant = {"tenant_id": caller.tenant_id} if caller and caller.tenant_id else {}
         log.info("request", extra={"data": {**data, **tenant, "seconds": round(seconds, 4)}})
 

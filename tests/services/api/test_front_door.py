@@ -116,6 +116,15 @@ def test_health_is_public_and_metrics_name_no_tenant(api: Api, tenant: Tenant) -
     assert tenant.id not in metrics.text
 
 
+def test_methods_that_callers_make_up_are_one_in_the_metrics(api: Api) -> None:
+    for method in ("PROPFIND", "MKCOL"):
+        assert api.client().request(method, "/v1/models").status_code == 401
+    metrics = api.admin().get("/metrics").text
+    assert 'method="OTHER"' in metrics
+    assert "PROPFIND" not in metrics
+    assert "MKCOL" not in metrics
+
+
 def test_a_hundred_requests_at_the_same_moment_are_all_answered(api: Api, tenant: Tenant) -> None:
     assert tenant.http.get("/v1/files").status_code == 200  # the key is remembered
     address = urlsplit(api.url)
