@@ -1,6 +1,6 @@
 """Moves jobs on that wait for their files: to the queue, or to ``failed`` with the file's error."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from shared.db import transaction
 from shared.errors import LeaseLost
 from shared.files.models import StoredFile
+from shared.files.report import too_few_rows
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import State
 from shared.jobs.transitions import move
@@ -41,48 +42,49 @@ class Validate:
             )
         for job in waiting:
             with transaction(self._engine) as session:
-                queued = _advance(session, job)
+                queued = advance(session, job)
             if queued:
                 ring(self._app, job.queue)
 
 
-def _advance(session: Session, job: FineTuningJob) -> bool:
+def advance(session: Session, job: FineTuningJob) -> bool:
     """Move one job if it is time; say whether it is queued now."""
     files = {"training_file": job.training_file_id, "validation_file": job.validation_file_id}
-    ready = True
+    rows, ready = 0, True
     for param, file_id in files.items():
         file = session.get(StoredFile, file_id) if file_id else None
         if file is None:
             continue
         if file.deleted_at or file.status == "error":
-            _fail(session, job, param, file.status_details or "The file was deleted.")
-            return False
+            return _fail(session, job, _of_file(param, file))
         ready = ready and file.status == "processed"
-    return ready and _queue(session, job)
+        if param == "training_file":
+            rows = file.report.get("rows", 0)
+    if not ready:
+        return False
+    error = too_few_rows(rows)
+    return _fail(session, job, error) if error else _queue(session, job)
+
+
+def _of_file(param: str, file: StoredFile) -> dict[str, str]:
+    reason = file.status_details or "The file was deleted."
+    message = f"The job failed due to an invalid {param.replace('_', ' ')}. {reason}"
+    return {"code": ERROR_CODES[param], "message": message, "param": param}
 
 
 def _queue(session: Session, job: FineTuningJob) -> bool:
+    return _moved(session, job, State.QUEUED, "Files validated, moving job to queued state")
+
+
+def _fail(session: Session, job: FineTuningJob, error: dict[str, str]) -> bool:
+    _moved(session, job, State.FAILED, error["message"], level="error", error=error)
+    return False
+
+
+def _moved(session: Session, job: FineTuningJob, to: State, message: str, **values: Any) -> bool:
+    """Move a job; say whether it was still there to be moved."""
     try:
-        move(
-            session,
-            job.id,
-            State.QUEUED,
-            "Files validated, moving job to queued state",
-            sources=frozenset({State.VALIDATING}),
-        )
+        move(session, job.id, to, message, sources=frozenset({State.VALIDATING}), **values)
     except LeaseLost:  # cancelled meanwhile
         return False
     return True
-
-
-def _fail(session: Session, job: FineTuningJob, param: str, reason: str) -> None:
-    message = f"The job failed due to an invalid {param.replace('_', ' ')}. {reason}"
-    move(
-        session,
-        job.id,
-        State.FAILED,
-        message,
-        sources=frozenset({State.VALIDATING}),
-        level="error",
-        error={"code": ERROR_CODES[param], "message": message, "param": param},
-    )

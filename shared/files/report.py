@@ -10,6 +10,14 @@ MIN_ROWS = 10
 """A training file with fewer usable rows cannot start a job (``invalid_n_examples``)."""
 
 
+def too_few_rows(rows: int) -> dict[str, str] | None:
+    """Return a job's error when its training file has so many rows only; None when it is enough."""
+    if rows >= MIN_ROWS:
+        return None
+    message = f"Training file has {rows} example(s), but must have at least {MIN_ROWS} examples"
+    return {"code": "invalid_n_examples", "param": "training_file", "message": message}
+
+
 class Problem(BaseModel):
     """One thing wrong, and where."""
 
@@ -42,7 +50,7 @@ class Report(BaseModel):
         text = " ".join(f"{problem}." for problem in self.errors[:shown])
         hidden = len(self.errors) - shown
         if hidden > 0:
-            text += f" And {hidden}{' or more' if self.truncated else ''} more."
+            text += f" And {'at least ' if self.truncated else ''}{hidden} more."
         return text
 
     def add_error(self, line: int, message: str) -> None:

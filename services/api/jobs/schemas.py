@@ -36,11 +36,10 @@ class Method(_Asked):
 
 
 class Lora(_Asked):
-    """Our own ``x_lora``: must stay inside the base model's adapter profile."""
+    """Our own ``x_lora``; layers and modules are those of the base model's adapter profile."""
 
     rank: int | None = Field(None, ge=1)
-    layers: list[int] | None = None
-    modules: list[str] | None = None
+    """At most the profile's."""
 
 
 class JobIn(_Asked):

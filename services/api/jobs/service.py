@@ -1,7 +1,6 @@
 """Rules for jobs: what may be created, how a repeat is recognised, how one is cancelled."""
 
 import hashlib
-import math
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from shared.adapters.models import Adapter
 from shared.catalog import BaseModelEntry
 from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.files.models import StoredFile
-from shared.files.rows import MIN_ROWS
+from shared.files.report import too_few_rows
 from shared.ids import new_id
 from shared.jobs.hyperparameters import Hyperparameters, resolve
 from shared.jobs.models import FineTuningJob, JobEvent
@@ -128,12 +127,13 @@ def _digest(asked: JobIn) -> str:
 
 def _earlier(session: Session, tenant_id: str, digest: str, repeat: Repeat) -> FineTuningJob | None:
     """Find the job an identical earlier request made; only one of several at once gets past."""
-    if repeat.key is None and not repeat.is_retry:
-        return None
+    # Also a first try takes the lock: its retry may arrive before it is committed.
     subject = f"{tenant_id}\n{repeat.key or digest}"
     session.execute(
         text("SELECT pg_advisory_xact_lock(hashtextextended(:subject, 0))"), {"subject": subject}
     )
+    if repeat.key is None and not repeat.is_retry:
+        return None
     mine = owned_by(tenant_id, FineTuningJob)
     if repeat.key is None:
         since = func.clock_timestamp() - timedelta(seconds=repeat.window_seconds)
@@ -165,14 +165,7 @@ def _file(session: Session, tenant_id: str, file_id: str, param: str) -> StoredF
 
 
 def _numbers(asked: JobIn, rows: int, base: BaseModelEntry) -> Hyperparameters:
-    requested = asked.requested()
-    multiplier = requested.learning_rate_multiplier
-    if multiplier != "auto" and not math.isfinite(multiplier):
-        raise InvalidRequest(
-            "learning_rate_multiplier must be a finite number.",
-            "hyperparameters.learning_rate_multiplier",
-        )
-    numbers = resolve(requested, rows, base)
+    numbers = resolve(asked.requested(), rows, base)
     rank = _rank(asked.x_lora, base) if asked.x_lora else numbers.rank
     # alpha over rank is the strength of the adapter; it stays what the catalog says.
     alpha = max(1, round(numbers.alpha * rank / numbers.rank))
@@ -180,18 +173,15 @@ def _numbers(asked: JobIn, rows: int, base: BaseModelEntry) -> Hyperparameters:
 
 
 def _rank(lora: Lora, base: BaseModelEntry) -> int:
-    """Return the rank asked for; raise InvalidRequest for anything outside the profile."""
+    """Return the rank asked for; raise InvalidRequest for one outside the profile."""
     profile = base.profile
-    described = (
-        f"{base.name} trains layers {profile.first_trained_layer} to {profile.layers - 1}, "
-        f"modules {', '.join(profile.modules)}, rank at most {profile.max_rank}"
-    )
-    if lora.layers is not None and sorted(lora.layers) != list(profile.trained_layers):
-        raise InvalidRequest(f"Outside the profile: {described}.", "x_lora.layers")
-    if lora.modules is not None and sorted(lora.modules) != sorted(profile.modules):
-        raise InvalidRequest(f"Outside the profile: {described}.", "x_lora.modules")
     if lora.rank is not None and lora.rank > profile.max_rank:
-        raise InvalidRequest(f"Outside the profile: {described}.", "x_lora.rank")
+        raise InvalidRequest(
+            f"Outside the profile: {base.name} trains "
+            f"layers {profile.first_trained_layer} to {profile.layers - 1}, "
+            f"modules {', '.join(profile.modules)}, rank at most {profile.max_rank}.",
+            "x_lora.rank",
+        )
     return lora.rank or base.defaults.rank
 
 
@@ -202,9 +192,7 @@ def _start(session: Session, job: FineTuningJob, rows: int) -> FineTuningJob:
     if job.validation_file_id:
         files += f" and validation file: {job.validation_file_id}"
     record(session, job, f"Validating {files}")
-    if rows >= MIN_ROWS:
-        message = "Files validated, moving job to queued state"
-        return move(session, job.id, State.QUEUED, message)
-    reason = f"Training file has {rows} example(s), but must have at least {MIN_ROWS} examples"
-    error = {"code": "invalid_n_examples", "param": "training_file", "message": reason}
-    return move(session, job.id, State.FAILED, reason, level="error", error=error)
+    error = too_few_rows(rows)
+    if error:
+        return move(session, job.id, State.FAILED, error["message"], level="error", error=error)
+    return move(session, job.id, State.QUEUED, "Files validated, moving job to queued state")

@@ -190,7 +190,7 @@ def test_reading_stops_after_fifty_errors(tmp_path: Path) -> None:
     assert len(report.errors) == MAX_PROBLEMS
     assert report.truncated
     assert report.summary(2).startswith("Line 1: ")
-    assert report.summary(2).endswith("And 48 or more more.")
+    assert report.summary(2).endswith("And at least 48 more.")
 
 
 def test_good_rows_are_kept_beside_bad_ones(tmp_path: Path) -> None:
