@@ -2,12 +2,14 @@
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import openai
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from services.api.completions.service import cache_salt
 from shared.adapters.models import Adapter
@@ -522,7 +524,25 @@ def test_metrics_count_tokens_by_kind(
     api: Api, tenant: Tenant, model: str, upstream: Upstream
 ) -> None:
     upstream.script = whole_answer
+    before = tokens_by_kind(api)
     tenant.openai.chat.completions.create(model=model, messages=ASK)
-    metrics = api.admin().get("/metrics").text
-    assert 'tailor_tokens_total{direction="completion",kind="adapter"}' in metrics
-    assert model not in metrics
+    tenant.openai.chat.completions.create(model=BASE, messages=ASK)
+    tenant.openai.chat.completions.create(model=BASE, messages=ASK)
+    assert tokens_by_kind(api) - before == {
+        ("adapter", "prompt"): 7,
+        ("adapter", "completion"): 3,
+        ("base", "prompt"): 14,
+        ("base", "completion"): 6,
+    }
+    assert model not in api.admin().get("/metrics").text
+
+
+def tokens_by_kind(api: Api) -> Counter[tuple[str, str]]:
+    """Return the tokens metered so far."""
+    found: Counter[tuple[str, str]] = Counter()
+    for family in text_string_to_metric_families(api.admin().get("/metrics").text):
+        for sample in family.samples:
+            if sample.name == "tailor_tokens_total":
+                key = (sample.labels["kind"], sample.labels["direction"])
+                found[key] = int(sample.value)
+    return found
