@@ -3,12 +3,13 @@
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine, select, text
+from sqlalchemy import create_engine, func, select, text, update
 from sqlalchemy.exc import ProgrammingError
 
 from shared.db import make_engine, tenant_transaction, transaction
-from shared.db.tables import ApiKey, Row, StoredFile, Tenant
+from shared.db.tables import Adapter, ApiKey, FineTuningJob, JobEvent, Row, StoredFile, Tenant
 from shared.ids import new_id
+from shared.jobs.state import State
 
 
 @pytest.fixture
@@ -25,26 +26,69 @@ def api(database):
     engine.dispose()
 
 
+OWNER = {
+    Tenant: Tenant.id,
+    StoredFile: StoredFile.tenant_id,
+    FineTuningJob: FineTuningJob.tenant_id,
+    JobEvent: JobEvent.tenant_id,
+    Adapter: Adapter.tenant_id,
+}
+"""Every table that tailor_api may read, and the column that says whose a row is."""
+
+
+def rows_of(tenant_id):
+    """Build a row of each table, in the order of their references."""
+    file = StoredFile(
+        id=new_id("file-"),
+        tenant_id=tenant_id,
+        filename="質問.jsonl",
+        purpose="fine-tune",
+        bytes=1,
+        sha256="0" * 64,
+        status="processed",
+        report={},
+    )
+    job = FineTuningJob(
+        id=new_id("ftjob-"),
+        tenant_id=tenant_id,
+        base_model="b",
+        training_file_id=file.id,
+        seed=1,
+        hyperparameters={},
+        state=State.QUEUED,
+    )
+    event = JobEvent(
+        id=new_id("ftevent-"),
+        tenant_id=tenant_id,
+        job_id=job.id,
+        attempt=0,
+        level="info",
+        type="message",
+        message="x",
+    )
+    adapter = Adapter(
+        id=new_id("ad_"),
+        tenant_id=tenant_id,
+        job_id=job.id,
+        kind="final",
+        model=new_id("ft:"),
+        step=1,
+        base_model="b",
+        base_sha256="0" * 64,
+        metrics={},
+    )
+    return [Tenant(id=tenant_id, name=new_id("会社-")), file, job, event, adapter]
+
+
 @pytest.fixture
 def two_tenants(system):
+    tenants = [new_id("org-") for _ in range(2)]
     with transaction(system) as session:
-        tenants = [Tenant(id=new_id("org-"), name=new_id("会社-")) for _ in range(2)]
-        session.add_all(tenants)
-        session.flush()
-        session.add_all(
-            StoredFile(
-                id=new_id("file-"),
-                tenant_id=tenant.id,
-                filename="質問.jsonl",
-                purpose="fine-tune",
-                bytes=1,
-                sha256="0" * 64,
-                status="processed",
-                report={},
-            )
-            for tenant in tenants
-        )
-    return [tenant.id for tenant in tenants]
+        for tenant_id in tenants:
+            for row in rows_of(tenant_id):
+                session.add(row)
+                session.flush()
+    return tenants
 
 
 def test_autogenerate_finds_no_difference_after_upgrade(database):
@@ -55,34 +99,78 @@ def test_autogenerate_finds_no_difference_after_upgrade(database):
     assert differences == []
 
 
-def test_api_role_sees_only_the_tenant_of_its_transaction(api, two_tenants):
+def test_every_table_but_the_keys_is_tried_here():
+    assert {table.__table__ for table in OWNER} | {ApiKey.__table__} == set(
+        Row.metadata.sorted_tables
+    )
+
+
+@pytest.mark.parametrize("table", OWNER)
+def test_api_role_sees_only_the_tenant_of_its_transaction(api, two_tenants, table):
     for tenant_id in two_tenants:
         with tenant_transaction(api, tenant_id) as session:
-            assert {row.tenant_id for row in session.scalars(select(StoredFile))} == {tenant_id}
+            assert session.scalars(select(OWNER[table])).all() == [tenant_id]
 
 
-def test_api_role_without_a_tenant_sees_nobody_also_after_a_tenants_transaction(api, two_tenants):
+@pytest.mark.parametrize("table", OWNER)
+def test_api_role_without_a_tenant_sees_nobody_also_after_a_tenants_transaction(
+    api, two_tenants, table
+):
     with tenant_transaction(api, two_tenants[0]) as session:
-        assert session.scalars(select(StoredFile)).all()
+        assert session.scalars(select(OWNER[table])).all()
     with transaction(api) as session:
-        assert session.scalars(select(StoredFile)).all() == []
-        assert session.scalars(select(Tenant)).all() == []
+        assert session.scalars(select(OWNER[table])).all() == []
 
 
-def test_api_role_cannot_write_a_row_of_another_tenant(api, two_tenants):
+@pytest.mark.parametrize(
+    ("table", "changes"),
+    [
+        (StoredFile, {"deleted_at": func.now()}),
+        (FineTuningJob, {"suffix": "x"}),
+        (Adapter, {"deleted_at": func.now()}),
+    ],
+)
+def test_api_role_changes_only_rows_of_its_tenant(api, two_tenants, table, changes):
+    with tenant_transaction(api, two_tenants[0]) as session:
+        assert session.execute(update(table).values(changes)).rowcount == 1
+
+
+def test_api_role_cannot_give_a_row_to_another_tenant(api, two_tenants):
     mine, other = two_tenants
     with (
         pytest.raises(ProgrammingError, match="row-level security"),
         tenant_transaction(api, mine) as session,
     ):
-        session.execute(
-            text(
-                "INSERT INTO files"
-                " (id, tenant_id, filename, purpose, bytes, sha256, status, report)"
-                " VALUES (:id, :other, 'x', 'fine-tune', 1, 'x', 'processed', '{}')"
-            ),
-            {"id": new_id("file-"), "other": other},
-        )
+        session.execute(update(FineTuningJob).values(tenant_id=other))
+
+
+@pytest.mark.parametrize(
+    ("table", "refusal"),
+    [
+        (Tenant, "permission denied"),
+        (StoredFile, "row-level security"),
+        (FineTuningJob, "row-level security"),
+        (JobEvent, "row-level security"),
+        (Adapter, "permission denied"),
+    ],
+)
+def test_api_role_cannot_write_a_row_of_another_tenant(api, two_tenants, table, refusal):
+    mine, other = two_tenants
+    row = next(row for row in rows_of(other) if isinstance(row, table))
+    with (
+        pytest.raises(ProgrammingError, match=refusal),
+        tenant_transaction(api, mine) as session,
+    ):
+        session.add(row)
+
+
+@pytest.mark.parametrize("table", [Tenant, JobEvent])
+def test_api_role_cannot_change_what_it_only_reads_or_adds_to(api, two_tenants, table):
+    with (
+        pytest.raises(ProgrammingError, match="permission denied"),
+        tenant_transaction(api, two_tenants[0]) as session,
+    ):
+        session.execute(update(table).values(id="x"))
 
 
 def test_api_role_cannot_read_keys(api):
