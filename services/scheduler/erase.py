@@ -122,8 +122,9 @@ class EraseFiles:
         """Remove some; a file that an unfinished job still needs is kept until it ends."""
         with transaction(self._engine) as session:
             needless = session.scalars(_gone_and_unneeded().limit(self._batch)).all()
-            for file_id in needless:
-                shutil.rmtree(self._store.upload(file_id), ignore_errors=True)
+        for file_id in needless:
+            shutil.rmtree(self._store.upload(file_id), ignore_errors=True)
+        with transaction(self._engine) as session:
             session.execute(
                 update(StoredFile)
                 .where(StoredFile.id.in_(needless))
