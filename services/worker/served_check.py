@@ -44,6 +44,7 @@ class Inference:
                 json=body,
                 headers={"Authorization": f"Bearer {self.secret}"},
                 timeout=ANSWER_SECONDS,
+                trust_env=False,  # the rows are for our own service, not for a proxy
             )
         except httpx.TransportError as error:
             raise InferenceAway(type(error).__name__) from error
