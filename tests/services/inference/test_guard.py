@@ -225,9 +225,11 @@ async def test_nothing_is_served_until_resolver_and_operation_have_reported(
     assert not service.engine.served
 
 
-async def test_a_dead_engine_is_not_ready(service: Service) -> None:
+async def test_a_dead_engine_is_not_ready_and_blames_no_request(service: Service) -> None:
     service.engine.errored = True
     assert (await service.client.get("/readyz")).json()["parts"]["engine"] is False
+    assert (await service.ask(service.publish())).status_code == 503
+    assert not service.engine.served
 
 
 async def test_another_process_reporting_the_resolver_is_not_enough(service: Service) -> None:
