@@ -21,7 +21,13 @@ from sqlalchemy.orm import Session
 from services.worker.adapter_check import InvalidAdapter, check_adapter
 from services.worker.failures import AttemptFailed, Cause
 from services.worker.feed import as_openai_metrics
-from services.worker.served_check import Inference, InferenceAway, ServedDiffers, check_served
+from services.worker.served_check import (
+    Inference,
+    InferenceAway,
+    Refused,
+    ServedDiffers,
+    check_served,
+)
 from services.worker.spec import CheckpointAdapter, DoneMessage, ServedCheck, StepMetrics
 from shared.adapters.models import Adapter
 from shared.catalog import AdapterProfile, BaseModelEntry
@@ -41,6 +47,8 @@ from shared.storage import (
 from shared.tenants.models import Tenant
 
 CALLABLE_CHECKPOINTS = 3
+BELIEVED_REFUSALS = 3
+"""So many refusals in a row of an inference service that calls itself ready are a finding."""
 RESULT_FILENAME = "step_metrics.csv"
 _CHECKS: TypeAdapter[list[ServedCheck]] = TypeAdapter(list[ServedCheck])
 _RESULT_COLUMNS = (
@@ -117,28 +125,38 @@ def prepare(
     )
 
 
+def check(
+    publication: Publication, inference: Inference, entry: BaseModelEntry
+) -> dict[str, float]:
+    """Compare served with trained, once; return the distances. May block for minutes."""
+    checks = _CHECKS.validate_json(publication.done.check_file.read_bytes())
+    tolerance = entry.serving.logprob_tolerance
+    return check_served(inference, publication.adapter_id, checks, tolerance)
+
+
 def await_served(
-    publication: Publication,
-    inference: Inference,
-    tolerance: float,
+    check: Callable[[], dict[str, float]],
     *,
     wait: Callable[[], None],
     deadline: float,
     clock: Clock,
 ) -> dict[str, float]:
-    """Compare served with trained; while inference is away again after ``wait``, to ``deadline``.
+    """Return the distances that ``check`` finds; raises AttemptFailed.
 
-    Returns the distances; raises AttemptFailed.
+    While inference is away ``check`` is repeated after ``wait``, until ``deadline``. One refusal
+    proves nothing, since an engine that ends refuses too; several in a row are believed.
     """
-    checks = _CHECKS.validate_json(publication.done.check_file.read_bytes())
+    refusals = 0
     while True:
         try:
-            return check_served(inference, publication.adapter_id, checks, tolerance)
+            return check()
         except ServedDiffers as error:
-            message = f"The published model does not answer as trained: {error}"
-            raise AttemptFailed(Cause.SERVED_DIFFERS, message) from error
+            raise _differs(error) from error
         except InferenceAway as error:
             log.warning("inference away", extra={"data": {"reason": str(error)}})
+            refusals = refusals + 1 if isinstance(error, Refused) else 0
+            if refusals == BELIEVED_REFUSALS:
+                raise _differs(error) from error
             if clock() >= deadline:
                 message = "The inference service stayed away; the job is published later"
                 raise AttemptFailed(Cause.INFERENCE_AWAY, message) from error
@@ -191,6 +209,11 @@ def model_name(job: FineTuningJob, tenant: Tenant, adapter_id: str) -> str:
     organization = tenant.name if _PLAIN_NAME.fullmatch(tenant.name) else tenant.id
     suffix = (job.suffix or "").replace("/", "-")
     return f"ft:{job.base_model}:{organization}:{suffix}:{adapter_id[-8:].lower()}"
+
+
+def _differs(finding: Exception) -> AttemptFailed:
+    message = f"The published model does not answer as trained: {finding}"
+    return AttemptFailed(Cause.SERVED_DIFFERS, message)
 
 
 def _check(folder: Path, profile: AdapterProfile, base_config: dict[str, Any]) -> None:
