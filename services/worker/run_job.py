@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from queue import Empty
 from typing import TypeVar
 
@@ -125,7 +126,7 @@ def train(place: Workplace, job: FineTuningJob, lease: Lease, inbox: Inbox) -> D
             case StartedMessage() as started:
                 lease.write(partial(enter_running, job=job, started=started))
             case DoneMessage() as done:
-                return done
+                return own(done, place.store.attempt(job.id, job.attempt).absolute())
             case Order() as order:
                 raise Interrupted(order)
             case ErrorMessage() as error:
@@ -136,6 +137,14 @@ def train(place: Workplace, job: FineTuningJob, lease: Lease, inbox: Inbox) -> D
                 raise AttemptFailed(Cause.CRASH, "The trainer stopped without being asked")
             case news:
                 pass_on(news, lease)
+
+
+def own(done: DoneMessage, attempt_dir: Path) -> DoneMessage:
+    """Return a result that lies in the attempt's folder; any other is another job's."""
+    paths = [done.adapter_dir, done.check_file, *(each.path for each in done.checkpoints)]
+    if not all(path.is_relative_to(attempt_dir) for path in paths):
+        raise AttemptFailed(Cause.CRASH, "The trainer reported the result of another attempt")
+    return done
 
 
 def pass_on(

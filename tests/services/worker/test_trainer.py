@@ -133,6 +133,15 @@ def test_a_killed_trainer_speaks_for_no_job_any_more(make_trainer, make_spec):
     assert not any(isinstance(message, Exited) for message in said)
 
 
+def test_a_word_to_a_trainer_that_is_being_killed_is_lost(make_trainer, make_spec):
+    trainer = make_trainer()
+    trainer.train(make_spec('{"steps": 2000}'), SimpleQueue().put)
+    process = trainer._process
+    trainer.kill()
+    trainer._send(process, "{}")
+    trainer.command("stop")
+
+
 def test_the_trainer_gets_none_of_our_settings():
     environment = {"PATH": "/bin", "TAILOR_SYSTEM_DATABASE_URL": "secret", "HOME": "/"}
     given = trainer_environment(environment)
