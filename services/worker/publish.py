@@ -32,8 +32,10 @@ from services.worker.spec import CheckpointAdapter, DoneMessage, ServedCheck, St
 from shared.adapters.models import Adapter
 from shared.catalog import AdapterProfile, BaseModelEntry
 from shared.clock import Clock
+from shared.errors import LeaseLost
 from shared.files.models import StoredFile
 from shared.ids import new_id
+from shared.jobs.lease import renew
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import State
 from shared.jobs.transitions import move, record
@@ -41,6 +43,7 @@ from shared.storage import (
     CorruptArtifact,
     LocalStore,
     fsync_folder,
+    publish_folder,
     verify_manifest,
     write_manifest,
 )
@@ -97,8 +100,10 @@ def prepare(
 ) -> Publication:
     """Put the checked adapters and the result file in their places, under ids nobody knows yet.
 
-    ``confirm`` renews the lease just before anything leaves the attempt's folder. Raises
-    AttemptFailed when a folder does not hold what it must.
+    ``confirm`` renews the lease just before anything leaves the attempt's folder. A worker that
+    sleeps past its lease between the two leaves folders without a row, which nobody can call and
+    the scheduler removes after a day. Raises AttemptFailed when a folder does not hold what it
+    must.
     """
     base_sha256 = entry.base_sha256(models_dir)
     meta = {
@@ -167,6 +172,9 @@ def commit(
     session: Session, job: FineTuningJob, publication: Publication, distances: dict[str, float]
 ) -> FineTuningJob:
     """Make everything visible at once: rows, events, ``succeeded``. Raises LeaseLost."""
+    # First, so that the second try after a commit whose answer was lost ends here.
+    if renew(session, job.id, job.attempt) is None:
+        raise LeaseLost(f"job {job.id} is no longer ours to publish")
     done = publication.done
     tenant = session.get_one(Tenant, job.tenant_id)
     name = model_name(job, tenant, publication.adapter_id)
@@ -246,9 +254,8 @@ def _result_file(
         table.writerow([step.step, *("" if value is None else f"{value:.6g}" for value in values)])
     raw = text.getvalue().encode()
     file_id = new_id("file-")
-    folder = store.upload(file_id)
-    folder.mkdir(parents=True)
-    (folder / "raw").write_bytes(raw)
+    with publish_folder(store.upload(file_id), {"file_id": file_id}) as folder:
+        (folder / "raw").write_bytes(raw)
     return StoredFile(
         id=file_id,
         tenant_id=job.tenant_id,

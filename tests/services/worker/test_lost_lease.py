@@ -1,9 +1,10 @@
-"""What is left of a job that was taken away while its trainer was only starting: nothing."""
+"""A lease lost at awkward moments, by the worker's own parts in this process."""
 
 import os
 import subprocess
 from threading import Event
 
+import psycopg
 import pytest
 from sqlalchemy import update
 
@@ -92,6 +93,23 @@ def test_a_result_outside_the_attempts_folder_is_refused_and_left_where_it_is(
     assert State.PUBLISHING not in workshop.states(job_id)
     assert (tmp_path / "of-another-job" / "adapter").is_dir()
     assert place.trainer._process is None
+
+
+def test_a_lost_answer_to_the_last_commit_is_met_by_the_guard(workshop, place, monkeypatch):
+    lost, commit = [], workshop.engine.dialect.do_commit
+
+    def commit_and_lose_the_answer(connection):
+        commit(connection)
+        succeeded = "SELECT 1 FROM fine_tuning_jobs WHERE state = 'succeeded'"
+        if not lost and connection.execute(succeeded).fetchone():
+            lost.append(True)
+            raise psycopg.OperationalError("the connection was cut")
+
+    monkeypatch.setattr(workshop.engine.dialect, "do_commit", commit_and_lose_the_answer)
+    job_id = workshop.add_job()
+    assert run_next(place, "default") is Outcome.LOST
+    assert lost
+    assert_ended_once(workshop, job_id)
 
 
 def test_the_loss_is_told_even_when_the_trainer_cannot_be_killed(workshop):
