@@ -66,11 +66,6 @@ class Trainer:
         self._sink: Sink = _ignore
 
     @property
-    def pid(self) -> int | None:
-        """Id of the process and of its group; None when there is none."""
-        return self._process.pid if self._process else None
-
-    @property
     def busy(self) -> bool:
         """Whether a job was handed over whose end nobody has seen yet."""
         return self._process is not None and self._sink is not _ignore

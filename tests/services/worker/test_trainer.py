@@ -71,7 +71,7 @@ def run(trainer, spec):
     trainer.train(spec, said.put)
     while not isinstance(last := said.get(timeout=20), DoneMessage | Exited):
         pass
-    pid = trainer.pid
+    pid = trainer._process.pid
     trainer.finish_job()
     return last, pid
 
@@ -117,7 +117,7 @@ def test_a_stopped_job_leaves_the_process_ready_for_the_next(make_trainer, make_
     trainer.command("abort")
     while not isinstance(said.get(timeout=20), StoppedMessage):
         pass
-    pid = trainer.pid
+    pid = trainer._process.pid
     assert run(trainer, make_spec())[1] == pid
 
 
