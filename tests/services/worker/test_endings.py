@@ -30,7 +30,7 @@ def shared_workshop(tmp_path_factory, postgres):
         valkey, url = start_valkey(folder)
         place = tmp_path_factory.mktemp("workshop")
         workshop = Workshop(place, database.system_url, url, inference)
-        workshop.start_worker(TAILOR_CRASH_BACKOFF_SECONDS="[0.5,1,2]")
+        workshop.start_worker()
         yield workshop
         workshop.close()
         valkey.kill()
