@@ -97,10 +97,32 @@ class Runs:
     def attempt_folder(self, job_id: str) -> Path:
         return LocalStore(self.stack.store_dir).attempt(job_id, self.job(job_id).attempt)
 
-    def kill_trainer(self) -> None:
-        for process in psutil.Process(self.stack.pid_of("worker")).children(recursive=True):
-            if "services.worker.training" in process.cmdline():
-                process.kill()
+    def trainer(self) -> psutil.Process:
+        worker = psutil.Process(self.stack.pid_of("worker"))
+        return next(
+            process
+            for process in worker.children(recursive=True)
+            if "services.worker.training" in process.cmdline()
+        )
+
+    def kill_trainer_during_a_save(self, job_id: str) -> None:
+        """Stop the trainer when a checkpoint is being written, look again, and only then kill it.
+
+        A process that stands still finishes no save: what it leaves proves that it was inside one.
+        """
+        folder, trainer = self.attempt_folder(job_id), self.trainer()
+        deadline = time.monotonic() + 120
+        while True:
+            while not any(folder.glob(".tmp-step-*")):
+                assert time.monotonic() < deadline, "no save was met"
+            trainer.suspend()
+            wait_until(lambda: trainer.status() == psutil.STATUS_STOPPED, "it stands still")
+            if any(folder.glob(".tmp-step-*")):
+                break
+            trainer.resume()  # that save was quicker; wait for the next
+        trainer.kill()
+        trainer.wait(10)
+        assert any(folder.glob(".tmp-step-*"))
 
     def kill_worker(self) -> None:
         worker = psutil.Process(self.stack.pid_of("worker"))
@@ -142,10 +164,9 @@ def drawn_step(request) -> int:
 def test_trainer_killed_at_a_step_and_during_a_save_changes_no_bit(runs, undisturbed, drawn_step):
     job_id = runs.start()
     runs.wait_for_step(job_id, drawn_step)
-    runs.kill_trainer()
-    wait_until(lambda: runs.job(job_id).attempt == 2, "the second attempt", seconds=60)
-    wait_for_save(runs, job_id)
-    runs.kill_trainer()
+    runs.trainer().kill()
+    wait_until(lambda: started(runs, job_id, attempt=2), "the second attempt", seconds=120)
+    runs.kill_trainer_during_a_save(job_id)
     weights = runs.finish(job_id)
 
     assert runs.job(job_id).attempt == 3
@@ -180,9 +201,7 @@ def test_everything_killed_at_once_is_only_a_pause(runs, undisturbed, drawn_step
     assert runs.job(running).attempt == 2
 
 
-def wait_for_save(runs: Runs, job_id: str) -> None:
-    """Return while a checkpoint of the running attempt is being written."""
-    folder = runs.attempt_folder(job_id)
-    deadline = time.monotonic() + 120
-    while not any(folder.glob("**/.tmp-step-*")):
-        assert time.monotonic() < deadline, "no checkpoint was being written"
+def started(runs: Runs, job_id: str, attempt: int) -> bool:
+    """Whether the attempt trains: so its trainer process is the one that is there."""
+    job = runs.job(job_id)
+    return (job.attempt, job.state) == (attempt, State.RUNNING)
