@@ -53,13 +53,13 @@ class Runs:
     validation_file: str
     engine: Engine
 
-    def start(self) -> str:
+    def start(self, epochs: int = EPOCHS) -> str:
         return create_job(
             self.client,
             self.training_file,
             validation_file=self.validation_file,
             seed=11,
-            n_epochs=EPOCHS,
+            n_epochs=epochs,
             batch_size=BATCH,
         )
 
@@ -191,14 +191,29 @@ def test_worker_killed_at_a_step_and_during_publishing_changes_no_bit(
 
 
 def test_everything_killed_at_once_is_only_a_pause(runs, undisturbed, drawn_step):
-    running, waiting = runs.start(), runs.start()
+    running, waiting = runs.start(), runs.start(epochs=1)
     runs.wait_for_step(running, drawn_step)
     runs.stack.kill_everything()
     runs.stack.up()
     again = replace(runs, client=runs.stack.client(runs.customer.api_key))
     assert again.finish(running) == undisturbed
-    assert again.finish(waiting) == undisturbed
-    assert runs.job(running).attempt == 2
+    again.finish(waiting)
+    assert (runs.job(running).attempt, runs.job(waiting).attempt) == (2, 1)
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("seed", range(6))
+def test_killed_at_any_step_the_weights_are_the_same(runs, undisturbed, seed):
+    draw = random.Random(seed)
+    steps = sorted(draw.sample(range(2, STEPS), 2))
+    print(f"seed {seed}: the trainer is killed at step {steps[0]}, the worker at {steps[1]}")
+    job_id = runs.start()
+    runs.wait_for_step(job_id, steps[0])
+    runs.trainer().kill()
+    runs.wait_for_step(job_id, steps[1])
+    runs.kill_worker()
+    assert runs.finish(job_id) == undisturbed
+    assert runs.job(job_id).attempt == 3
 
 
 def started(runs: Runs, job_id: str, attempt: int) -> bool:
