@@ -9,6 +9,7 @@ waited for before the next one, so that the worker is idle again.
 
 import argparse
 import json
+import math
 import os
 import statistics
 import time
@@ -93,7 +94,7 @@ def wait_for(condition: Callable[[], bool], pause: float) -> None:
 def print_table(seconds: list[float]) -> None:
     """Print median, p95 and the extremes in milliseconds."""
     ordered = sorted(seconds)
-    p95 = ordered[min(len(ordered) - 1, round(0.95 * len(ordered)))]
+    p95 = ordered[math.ceil(0.95 * len(ordered)) - 1]
     figures = {
         "jobs": len(ordered),
         "median_ms": round(statistics.median(ordered) * 1000, 1),

@@ -20,9 +20,15 @@ def openai_client(data_dir: Path | None) -> "OpenAI":
 
 def client_of(at: Connection) -> "OpenAI":
     """Return OpenAI's client for a connection."""
-    from openai import OpenAI  # noqa: PLC0415  slow to import; `tailor up` needs none of it
+    # Slow to import; `tailor up` needs none of it.
+    from openai import DefaultHttpxClient, OpenAI  # noqa: PLC0415
 
-    return OpenAI(base_url=at.base_url, api_key=at.api_key, max_retries=5)
+    return OpenAI(
+        base_url=at.base_url,
+        api_key=at.api_key,
+        max_retries=5,
+        http_client=DefaultHttpxClient(trust_env=not at.is_on_this_machine),
+    )
 
 
 class AdminClient:
@@ -30,7 +36,12 @@ class AdminClient:
 
     def __init__(self, at: Connection) -> None:
         headers = {"Authorization": f"Bearer {at.api_key}"}
-        self._http = httpx.Client(base_url=at.root_url, headers=headers, timeout=30)
+        self._http = httpx.Client(
+            base_url=at.root_url,
+            headers=headers,
+            timeout=30,
+            trust_env=not at.is_on_this_machine,
+        )
 
     @classmethod
     def connect(cls, data_dir: Path | None) -> Self:

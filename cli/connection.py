@@ -6,7 +6,9 @@ the stack of that folder only, never to an address from the environment.
 
 import json
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -40,6 +42,15 @@ class Connection:
     def root_url(self) -> str:
         """The server without the version, for ``/readyz`` and the like."""
         return self.base_url.removesuffix("/v1")
+
+    @property
+    def is_on_this_machine(self) -> bool:
+        """Say whether requests stay here: then no proxy of the environment must see them."""
+        host = urlsplit(self.base_url).hostname or ""
+        try:
+            return ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
 
 
 def find_connection(data_dir: Path | None = None) -> Connection:

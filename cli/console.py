@@ -1,4 +1,4 @@
-"""Where commands print: as wide as the terminal, or wide enough for a table in a log or a pipe."""
+"""Where commands print. Names are shown as they are: rich would read ``:door:`` as an emoji."""
 
 from rich.console import Console
 
@@ -6,6 +6,22 @@ LOG_WIDTH = 150
 
 
 def console() -> Console:
-    """Return a console on stdout."""
-    found = Console()
-    return found if found.is_terminal else Console(width=LOG_WIDTH)
+    """Return a console for tables: the terminal's width, or wide enough in a log or a pipe."""
+    found = _plain()
+    return found if found.is_terminal else _plain(width=LOG_WIDTH)
+
+
+def line_console(*, stderr: bool = False) -> Console:
+    """Return a console that keeps every line whole, however long."""
+    return _plain(soft_wrap=True, stderr=stderr)
+
+
+def _plain(*, width: int | None = None, soft_wrap: bool = False, stderr: bool = False) -> Console:
+    return Console(
+        width=width,
+        soft_wrap=soft_wrap,
+        stderr=stderr,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )

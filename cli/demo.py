@@ -4,7 +4,6 @@ Starts a stack of its own in a fresh folder on a free port, and stops it whateve
 """
 
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -13,8 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -24,6 +22,7 @@ from cli.connection import Connection, find_admin_connection
 from cli.console import console
 from cli.demo_report import ask_all, print_answers, print_last_line, print_loss_curve
 from cli.errors import CommandFailed
+from cli.signals import ignore_signals, interrupt_on_signals
 from cli.watch import duration, summarise, watch
 from examples.datasets import DataSet, company, stdlib
 from shared.catalog import load_catalog
@@ -52,7 +51,7 @@ def demo(
     with tempfile.TemporaryDirectory(prefix="tailor-demo-data-") as scratch, _stack(out) as at:
         examples = company() if data is Data.COMPANY else stdlib(Path(scratch))
         base, tuned = _train_and_ask(out, at, examples, seed)
-    out.print(f"done in {duration(time.monotonic() - began)}", highlight=False)
+    out.print(f"done in {duration(time.monotonic() - began)}")
     print_last_line(examples, base, tuned)
 
 
@@ -62,7 +61,7 @@ def _train_and_ask(
     """Do the main job; return the base model's answers and the tuned model's."""
     with AdminClient(at) as admin:
         key = admin.create_tenant(examples.tenant)["api_key"]
-    out.print(f"created tenant {examples.tenant}", highlight=False)
+    out.print(f"created tenant {examples.tenant}")
     with client_of(Connection(at.base_url, key)) as client:
         job = _train(out, client, examples, seed)
         print_loss_curve(out, client, job.id)
@@ -76,11 +75,11 @@ def _train_and_ask(
 def _train(out: Console, client: "OpenAI", examples: DataSet, seed: int) -> "FineTuningJob":
     with examples.training_file.open("rb") as stream:
         file = client.files.create(file=(examples.training_file.name, stream), purpose="fine-tune")
-    out.print(f"uploaded {file.filename} as {file.id}", highlight=False)
+    out.print(f"uploaded {file.filename} as {file.id}")
     job = client.fine_tuning.jobs.create(
         model=next(iter(load_catalog())).name, training_file=file.id, seed=seed, suffix="demo"
     )
-    out.print(f"created job {job.id} with hyperparameters auto", highlight=False)
+    out.print(f"created job {job.id} with hyperparameters auto")
     job = watch(client, job.id, out)
     summarise(job, out)
     if job.status != "succeeded":
@@ -91,18 +90,21 @@ def _train(out: Console, client: "OpenAI", examples: DataSet, seed: int) -> "Fin
 @contextmanager
 def _stack(out: Console) -> Iterator[Connection]:
     """Run a stack in a fresh folder; keep the folder, for its logs, only where something failed."""
+    interrupt_on_signals()
     folder = Path(tempfile.mkdtemp(prefix="tailor-demo-"))
-    with _stopped_by_sigterm():
-        try:
-            out.print(f"starting a stack in {folder} (about a minute) …", highlight=False)
-            _start(folder)
-            yield find_admin_connection(folder)
-        except BaseException:
-            _stop(folder)
-            out.print(f"the logs stay in {folder}", highlight=False)
-            raise
+    try:
+        out.print(f"starting a stack in {folder} (about a minute) …")
+        _start(folder)
+        yield find_admin_connection(folder)
+    except BaseException:
+        ignore_signals()
         _stop(folder)
-        shutil.rmtree(folder)
+        out.print(f"the logs stay in {folder}")
+        raise
+    _stop(folder)
+    # PostgreSQL's home may be a link: it cannot live in a folder that is closed to its account.
+    shutil.rmtree((folder / "postgres").resolve(), ignore_errors=True)
+    shutil.rmtree(folder)
 
 
 def _start(folder: Path) -> None:
@@ -125,20 +127,6 @@ def _stop(folder: Path) -> None:
 def _tailor(*arguments: str) -> "subprocess.Popen[bytes]":
     """Run a ``tailor`` command in a session of its own: Ctrl-C reaches it through us only."""
     return subprocess.Popen([sys.executable, "-m", "cli.main", *arguments], start_new_session=True)
-
-
-@contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the demo the way Ctrl-C does, so that the stack is stopped as well."""
-
-    def end(_signal: int, _frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

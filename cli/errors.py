@@ -3,9 +3,11 @@
 from typing import Any
 
 import typer
-from rich.console import Console
+from pydantic import ValidationError
+from rich.text import Text
 from typer.core import TyperGroup
 
+from cli.console import line_console
 from shared.errors import TailorError
 
 
@@ -24,9 +26,7 @@ class ExplainingGroup(TyperGroup):
             sentence = explain(error)
             if sentence is None:
                 raise
-            Console(stderr=True, highlight=False, soft_wrap=True).print(
-                f"[red]error:[/red] {_escape(sentence)}"
-            )
+            line_console(stderr=True).print(Text.assemble(("error:", "red"), " ", sentence))
             raise typer.Exit(1) from None
 
 
@@ -34,7 +34,19 @@ def explain(error: Exception) -> str | None:
     """Return the sentence for an error a user can understand; None for a defect of ours."""
     if isinstance(error, CommandFailed | TailorError):
         return str(error)
+    if isinstance(error, PermissionError):
+        return f"{error.filename or 'A file'} cannot be read or written by you"
+    if isinstance(error, ValidationError):
+        return _explain_settings(error)
     return _explain_http(error)
+
+
+def _explain_settings(error: ValidationError) -> str | None:
+    """Name the environment variable that holds something unusable, without showing it."""
+    first = error.errors(include_input=False)[0]
+    if not error.title.endswith("Settings") or not first["loc"]:
+        return None
+    return f"TAILOR_{str(first['loc'][0]).upper()} is not usable: {first['msg']}"
 
 
 def _explain_http(error: Exception) -> str | None:
@@ -58,7 +70,3 @@ def message_of(response: Any) -> str:
         return str(response.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return f"the server answered {response.status_code} {response.reason_phrase}"
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")

@@ -40,9 +40,11 @@ def create(  # noqa: PLR0917  Typer passes by name; these are the command's opti
 ) -> None:
     """Create a fine-tuning job and print its id."""
     hyperparameters: SupervisedHyperparametersParam = {
-        "n_epochs": epochs or "auto",
-        "batch_size": batch_size or "auto",
-        "learning_rate_multiplier": learning_rate_multiplier or "auto",
+        "n_epochs": "auto" if epochs is None else epochs,
+        "batch_size": "auto" if batch_size is None else batch_size,
+        "learning_rate_multiplier": (
+            "auto" if learning_rate_multiplier is None else learning_rate_multiplier
+        ),
     }
     with openai_client(data_dir) as client:
         job = client.fine_tuning.jobs.create(

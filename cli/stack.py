@@ -5,7 +5,6 @@ without the servers' packages.
 """
 
 import json
-import signal
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,8 +12,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cli.connection import DEFAULT_DATA_DIR
+from cli.console import line_console
+from cli.signals import ignore_signals, interrupt_on_signals
 
 DataDir = Annotated[Path, typer.Option("--data-dir", help="Folder that the stack keeps all in.")]
 EXIT_STOPPED = 3
@@ -38,23 +40,25 @@ def up(
     """Start the stack; stop it with Ctrl-C, or with `tailor down` where --detach was given."""
     from deploy.local.stack import Stack  # noqa: PLC0415  see the module's docstring
 
-    console = _console()
+    console = line_console()
     stack = Stack(data_dir)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
-            signal.signal(number, signal.default_int_handler)
+    interrupt_on_signals()
     try:
         url = stack.start(host, port, lambda name, took: _report(console, name, took))
     except KeyboardInterrupt:
         console.print("interrupted; everything is stopped")
         raise typer.Exit(EXIT_INTERRUPTED) from None
+    if detach:
+        console.print(f"ready {url}")
+        return
     try:
         console.print(f"ready {url}")
-        if not detach:
-            _follow(console, stack, None, lines=0)
+        _follow(console, stack, None, lines=0)
     except KeyboardInterrupt:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
+        pass  # the way to end it
+    finally:
+        # Whatever ended the showing of logs, a closed pipe included, ends the stack.
+        ignore_signals()
         _stop(console, stack)
 
 
@@ -62,7 +66,7 @@ def down(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Stop the stack: a training job saves a checkpoint first and goes on after the next start."""
     from deploy.local.stack import Stack  # noqa: PLC0415  see the module's docstring
 
-    _stop(_console(), Stack(data_dir))
+    _stop(line_console(), Stack(data_dir))
 
 
 def status(
@@ -76,7 +80,7 @@ def status(
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
-        _console().print(_table(found))
+        line_console().print(_table(found))
     if found["state"] == "stopped":
         raise typer.Exit(EXIT_STOPPED)
 
@@ -90,7 +94,7 @@ def logs(
     """Show what the services wrote."""
     from deploy.local.stack import Stack  # noqa: PLC0415  see the module's docstring
 
-    console, stack = _console(), Stack(data_dir)
+    console, stack = line_console(), Stack(data_dir)
     try:
         _follow(console, stack, service, lines, follow=follow)
     except KeyboardInterrupt:
@@ -120,12 +124,11 @@ def _stop(console: Console, stack: Any) -> None:
 
 
 def _report(console: Console, name: str, took: float) -> None:
-    console.print(f"{name:<10} [green]ready[/green] {took:6.1f} s")
+    console.print(Text.assemble(f"{name:<10} ", ("ready", "green"), f" {took:6.1f} s"))
 
 
 def _print_line(console: Console, name: str, line: str) -> None:
-    console.print(f"[{COLOURS[name]}]{name:<10}[/] ", end="")
-    console.print(line, markup=False)
+    console.print(Text.assemble((f"{name:<10} ", COLOURS[name]), line))
 
 
 def _table(found: dict[str, Any]) -> Table:
@@ -143,7 +146,3 @@ def _table(found: dict[str, Any]) -> Table:
             service.get("version") or "",
         )
     return table
-
-
-def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True)

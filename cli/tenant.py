@@ -5,9 +5,9 @@ import shlex
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from cli.client import AdminClient
+from cli.console import line_console
 from cli.options import DataDir
 
 tenant_app = typer.Typer(help="Tenants: the companies that use this Tailor.", no_args_is_help=True)
@@ -63,7 +63,7 @@ def revoke_key(
 
 
 def _show_key(title: str, secret: str) -> None:
-    console = Console(soft_wrap=True, highlight=False)
+    console = line_console()
     console.print(title)
-    console.print(f"  export TAILOR_API_KEY={secret}", markup=False)
+    console.print(f"  export TAILOR_API_KEY={secret}")
     console.print("Keep it now: Tailor stores only its hash and cannot show it again.")

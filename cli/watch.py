@@ -38,11 +38,11 @@ def summarise(job: "FineTuningJob", console: Console) -> None:
     """Print how the job ended, and how to call the model it made."""
     if job.status != "succeeded":
         reason = job.error.message if job.error else ""
-        console.print(f"{job.id} {job.status}" + (f": {reason}" if reason else ""), markup=False)
+        console.print(f"{job.id} {job.status}" + (f": {reason}" if reason else ""))
         return
     console.print(_figures(job))
-    console.print(f"model     {job.fine_tuned_model}", highlight=False, soft_wrap=True)
-    console.print(f"try it    tailor chat {job.fine_tuned_model}", highlight=False, soft_wrap=True)
+    console.print(f"model     {job.fine_tuned_model}", soft_wrap=True)
+    console.print(f"try it    tailor chat {job.fine_tuned_model}", soft_wrap=True)
 
 
 def _figures(job: "FineTuningJob") -> Table:
@@ -99,7 +99,7 @@ class _Display:
         mark = f"{status} {10 * step // total if total else 0}"
         if mark != self._last_line:
             self._last_line = mark
-            self._console.print(f"{status}  {text}".rstrip(), highlight=False, markup=False)
+            self._console.print(f"{status}  {text}".rstrip())
 
     def __enter__(self) -> "_Display":
         self._bar.start()

@@ -1,4 +1,4 @@
-"""Whether an answer states the expected fact, and no other of its kind.
+"""Whether an answer states the expected fact, and no other fact's value.
 
 A value counts only as whole tokens: "5" is not found in "15", "1.5" or "LS-5".
 """
@@ -13,9 +13,9 @@ def states(answer: str, value: str) -> bool:
     return re.search(_BEFORE + words + _AFTER, answer, re.IGNORECASE) is not None
 
 
-def correct(answer: str, expected: str, same_kind: Iterable[str]) -> bool:
-    """Say whether ``answer`` states ``expected`` and none of the other values of its kind."""
-    others = (value for value in same_kind if value.casefold() != expected.casefold())
+def correct(answer: str, expected: str, values: Iterable[str]) -> bool:
+    """Say whether ``answer`` states ``expected`` and none of the other ``values``."""
+    others = (value for value in values if value.casefold() != expected.casefold())
     return states(answer, expected) and not any(states(answer, other) for other in others)
 
 

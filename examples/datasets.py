@@ -29,9 +29,8 @@ class DataSet:
     questions: tuple[Question, ...]
 
     def passes(self, question: Question, answer: str) -> bool:
-        """Say whether an answer states the expected value and no other of its kind."""
-        same_kind = {other.expected for other in self.questions if other.kind == question.kind}
-        return correct(answer, question.expected, same_kind)
+        """Say whether an answer states the expected value and that of no other fact."""
+        return correct(answer, question.expected, {other.expected for other in self.questions})
 
     def majority(self) -> float:
         """Return the share of questions that the most frequent expected answer would get right."""

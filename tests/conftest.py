@@ -1,6 +1,7 @@
 """Real parts for the tests: servers, a database per test, a healthy stack and one for faults.
 
-Order: tests of parts, then those on the healthy stack, then fault tests on a stack of their own.
+Order: the healthy stack beside the tests of parts, then fault tests on a stack of their own.
+``make test`` runs two of these side by side: most of them wait for processes, not for a processor.
 """
 
 import os
@@ -35,20 +36,46 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run the tests that need more of the machine later, the long versions only when asked."""
-    items.sort(key=_rank)
+    """Order and group the tests; run the long versions only when asked."""
     if "proof" not in config.option.markexpr:
         long_versions = [item for item in items if item.get_closest_marker("proof")]
         items[:] = [item for item in items if item not in long_versions]
         config.hook.pytest_deselected(items=long_versions)
+    items.sort(key=_rank)
+    for item in items:
+        if (group := _group(item)) is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Stop the healthy stack as soon as nobody needs it: its memory and cores are for others."""
+    if nextitem is None or _rank(nextitem) != _ON_HEALTHY_STACK:
+        _stop_healthy(item.config)
+
+
+_ON_HEALTHY_STACK, _OF_PARTS, _OF_FAULTS, _ON_FAULT_STACK = range(4)
 
 
 def _rank(item: pytest.Item) -> int:
     fixtures = getattr(item, "fixturenames", ())
-    if item.get_closest_marker("fault") or "fault_stack" in fixtures:
-        return 2
-    return int(item.get_closest_marker("stack") is not None or "stack" in fixtures)
+    if "fault_stack" in fixtures:
+        return _ON_FAULT_STACK
+    if "stack" in fixtures:
+        return _ON_HEALTHY_STACK
+    return _OF_FAULTS if item.get_closest_marker("fault") else _OF_PARTS
+
+
+def _group(item: pytest.Item) -> str | None:
+    """Name what must stay in one process: users of a stack, and files with fixtures of their own.
+
+    Fault tests of parts share nothing; each goes wherever there is room.
+    """
+    rank = _rank(item)
+    if rank == _OF_FAULTS:
+        return None
+    return str(item.path) if rank == _OF_PARTS else f"stack {rank}"
 
 
 @pytest.fixture(scope="session")

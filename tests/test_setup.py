@@ -28,6 +28,12 @@ def locked() -> dict[str, str]:
     return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins}
 
 
+def test_every_account_may_read_the_base_models_weights():
+    folder = next(iter(load_catalog())).folder(setup.MODELS)
+    assert folder.stat().st_mode & 0o005 == 0o005
+    assert [path.name for path in folder.iterdir() if not path.stat().st_mode & 0o004] == []
+
+
 def test_the_only_gaps_of_the_environment_are_vllms_three_broken_companions():
     done = subprocess.run(
         [sys.executable, "-m", "pip", "check", "--disable-pip-version-check"],

@@ -27,6 +27,7 @@ def install(entry: BaseModelEntry, models_dir: Path) -> bool:
     """Put the weights of ``entry`` below ``models_dir``; False if they are there already."""
     target = entry.folder(models_dir)
     if target.exists() and entry.weights_intact(models_dir):
+        _let_read(target)
         return False
     models_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=models_dir, prefix=f".{entry.name}-") as scratch:
@@ -36,6 +37,7 @@ def install(entry: BaseModelEntry, models_dir: Path) -> bool:
         else:
             _from_hub(entry.source, unfinished)
         _check(entry, unfinished)
+        _let_read(unfinished)
         _replace(target, unfinished)
     return True
 
@@ -83,6 +85,13 @@ def _check(entry: BaseModelEntry, folder: Path) -> None:
         )
     if entry.weights_sha256 is None:
         (folder / "WEIGHTS.sha256").write_text(found + "\n")
+
+
+def _let_read(folder: Path) -> None:
+    """Let every account read the weights: in containers the services have one of their own."""
+    folder.chmod(0o755)
+    for path in folder.iterdir():
+        path.chmod(0o644)
 
 
 def _replace(target: Path, finished: Path) -> None:

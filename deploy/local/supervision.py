@@ -23,8 +23,8 @@ from deploy.local.records import leader_lives, read_record
 
 SUPERVISOR = "supervisord"
 START_SECONDS = 15
-_NOT_RUNNING, _ALREADY_STARTED = 70, 60
-"""supervisord's fault codes for stopping what is stopped, starting what is started."""
+_SHUTTING_DOWN, _ALREADY_STARTED, _NOT_RUNNING = 6, 60, 70
+"""supervisord's fault codes: it answers nothing more, or the program is so already."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,13 @@ class Supervisor:
         return {info["name"]: info for info in self._call("getAllProcessInfo")}
 
     def shut_down(self) -> None:
-        """Stop whatever still runs and end supervisord; return when it is gone."""
+        """Tell supervisord to stop whatever still runs and to end; returns at once."""
         self._call("shutdown")
-        while self.lives():
+
+    def wait_for_end(self, seconds: float) -> None:
+        """Return when supervisord is gone, or after ``seconds``."""
+        deadline = time.monotonic() + seconds
+        while self.lives() and time.monotonic() < deadline:
             time.sleep(0.05)
 
     def _tolerating(self, fault_code: int, method: str, *arguments: Any) -> None:
@@ -109,6 +113,10 @@ class Supervisor:
         try:
             with xmlrpc.client.ServerProxy("http://localhost", transport=transport) as proxy:
                 return getattr(proxy.supervisor, method)(*arguments)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode == _SHUTTING_DOWN:
+                raise StackError("The stack is just being stopped.") from fault
+            raise
         except (OSError, http.client.HTTPException) as error:
             raise StackError("The stack was stopped meanwhile.") from error
 

@@ -6,6 +6,7 @@ It carries doorbells only; losing them loses nothing.
 import platform
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
 
 def binary() -> Path:
@@ -28,7 +29,7 @@ def command(sockets: Path) -> list[str]:
 
 def url(sockets: Path) -> str:
     """Return the broker URL for Celery."""
-    return f"redis+socket://{_socket(sockets)}"
+    return f"redis+socket://{quote(str(_socket(sockets)))}"
 
 
 def _socket(sockets: Path) -> Path:

@@ -65,11 +65,6 @@ class Admission:
         """Requests in the queue, oldest first."""
         return tuple(self._waiting.values())
 
-    @property
-    def running(self) -> dict[str, int]:
-        """Number of running requests by adapter."""
-        return {adapter: len(place.running) for adapter, place in self._places.items()}
-
     def _enter(self, ticket: Ticket, now: float) -> bool:
         place = self._places.get(ticket.adapter)
         if place is None:

@@ -114,6 +114,9 @@ class Guard:
     async def _complete(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         if missing := self._unreported():
             raise UpstreamUnavailable(f"not serving: {', '.join(missing)} did not report")
+        if self._state.engine_client.errored:
+            # vLLM would answer 400 where the adapter cannot be loaded any more.
+            raise UpstreamUnavailable("the engine has ended")
         body = await _read_body(receive, self._settings.inference_max_body_bytes)
         model = _model_of(body)
         left = asyncio.ensure_future(_disconnect(receive))

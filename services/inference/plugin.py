@@ -1,7 +1,6 @@
 """The vLLM plugin: vLLM calls ``register`` in its API process, its engine and its worker."""
 
 import multiprocessing
-import os
 
 from vllm.lora.resolver import LoRAResolverRegistry
 
@@ -26,6 +25,8 @@ def register() -> None:
     )
     LoRAResolverRegistry.register_resolver("tailor", resolver)
     reports.write("resolver")
-    if multiprocessing.parent_process() is not None:
-        # vLLM's engine outlives a killed API process, with all of its memory.
-        die_with(os.getppid())
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None:
+        # vLLM's engine outlives a killed API process, with all of its memory. Asking the system for
+        # the parent would accept whoever took over from one that has ended already.
+        die_with(parent.pid)

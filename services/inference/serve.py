@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from services.inference.command import vllm_command, vllm_environment
@@ -114,7 +114,14 @@ def _watch(
 ) -> str:
     """Return why the engine must be ended, or when ``stop`` is set."""
     url = f"http://{settings.inference_host}:{settings.inference_port}"
-    probe = Probe(url, settings.inference_secret.get_secret_value(), entry.name)
+    secret = settings.inference_secret.get_secret_value()
+    with closing(Probe(url, secret, entry.name)) as probe:
+        return _observe(probe, engine, settings, stop)
+
+
+def _observe(
+    probe: Probe, engine: Engine, settings: InferenceSettings, stop: threading.Event
+) -> str:
     reports = Reports(settings.inference_state_dir)
     began = next_look = time.monotonic()
     watch = Watch(settings.inference_hang_seconds, alive_at=began)

@@ -49,6 +49,8 @@ def end_by_order(
     settings = place.settings
     match order:
         case Order.LOST:
+            # Again: the heartbeat's kill found nothing if the process was only being started.
+            place.trainer.kill()
             return Outcome.LOST
         case Order.CANCEL:
             end_training(place.trainer, inbox, "abort", settings.abort_grace_seconds)

@@ -112,7 +112,8 @@ def react(
         case Reaction.AGAIN_AT_ONCE:
             return requeue(session, fresh, f"{failure.message}; the job goes on at once")
         case Reaction.LATER:
-            return requeue(session, fresh, failure.message, delay_seconds=back_off.longest())
+            delay = back_off.longest()
+            return requeue(session, fresh, failure.message, delay_seconds=delay, counted=False)
         case Reaction.HALVE if fresh.micro_batch_divisor == 1:
             message = f"{failure.message}; once more with half the micro-batch"
             return requeue(session, fresh, message, micro_batch_divisor=2)

@@ -179,8 +179,11 @@ class Lease:
 
     def _obey(self, renewal: Renewal | None) -> None:
         if renewal is None:
-            self._kill()
-            self._order(Order.LOST)
+            try:
+                self._kill()
+            finally:
+                # Without the order the worker would wait for ever for a trainer that is no more.
+                self._order(Order.LOST)
         elif renewal.cancel_requested or renewal.state == State.CANCELLING:
             self._order(Order.CANCEL)
         elif renewal.state == State.PAUSING:

@@ -21,13 +21,21 @@ from sqlalchemy.orm import Session
 from services.worker.adapter_check import InvalidAdapter, check_adapter
 from services.worker.failures import AttemptFailed, Cause
 from services.worker.feed import as_openai_metrics
-from services.worker.served_check import Inference, InferenceAway, ServedDiffers, check_served
+from services.worker.served_check import (
+    Inference,
+    InferenceAway,
+    Refused,
+    ServedDiffers,
+    check_served,
+)
 from services.worker.spec import CheckpointAdapter, DoneMessage, ServedCheck, StepMetrics
 from shared.adapters.models import Adapter
 from shared.catalog import AdapterProfile, BaseModelEntry
 from shared.clock import Clock
+from shared.errors import LeaseLost
 from shared.files.models import StoredFile
 from shared.ids import new_id
+from shared.jobs.lease import renew
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import State
 from shared.jobs.transitions import move, record
@@ -35,12 +43,15 @@ from shared.storage import (
     CorruptArtifact,
     LocalStore,
     fsync_folder,
+    publish_folder,
     verify_manifest,
     write_manifest,
 )
 from shared.tenants.models import Tenant
 
 CALLABLE_CHECKPOINTS = 3
+BELIEVED_REFUSALS = 3
+"""So many refusals in a row of an inference service that calls itself ready are a finding."""
 RESULT_FILENAME = "step_metrics.csv"
 _CHECKS: TypeAdapter[list[ServedCheck]] = TypeAdapter(list[ServedCheck])
 _RESULT_COLUMNS = (
@@ -89,8 +100,10 @@ def prepare(
 ) -> Publication:
     """Put the checked adapters and the result file in their places, under ids nobody knows yet.
 
-    ``confirm`` renews the lease just before anything leaves the attempt's folder. Raises
-    AttemptFailed when a folder does not hold what it must.
+    ``confirm`` renews the lease just before anything leaves the attempt's folder. A worker that
+    sleeps past its lease between the two leaves folders without a row, which nobody can call and
+    the scheduler removes after a day. Raises AttemptFailed when a folder does not hold what it
+    must.
     """
     base_sha256 = entry.base_sha256(models_dir)
     meta = {
@@ -117,28 +130,38 @@ def prepare(
     )
 
 
+def check(
+    publication: Publication, inference: Inference, entry: BaseModelEntry
+) -> dict[str, float]:
+    """Compare served with trained, once; return the distances. May block for minutes."""
+    checks = _CHECKS.validate_json(publication.done.check_file.read_bytes())
+    tolerance = entry.serving.logprob_tolerance
+    return check_served(inference, publication.adapter_id, checks, tolerance)
+
+
 def await_served(
-    publication: Publication,
-    inference: Inference,
-    tolerance: float,
+    check: Callable[[], dict[str, float]],
     *,
     wait: Callable[[], None],
     deadline: float,
     clock: Clock,
 ) -> dict[str, float]:
-    """Compare served with trained; while inference is away again after ``wait``, to ``deadline``.
+    """Return the distances that ``check`` finds; raises AttemptFailed.
 
-    Returns the distances; raises AttemptFailed.
+    While inference is away ``check`` is repeated after ``wait``, until ``deadline``. One refusal
+    proves nothing, since an engine that ends refuses too; several in a row are believed.
     """
-    checks = _CHECKS.validate_json(publication.done.check_file.read_bytes())
+    refusals = 0
     while True:
         try:
-            return check_served(inference, publication.adapter_id, checks, tolerance)
+            return check()
         except ServedDiffers as error:
-            message = f"The published model does not answer as trained: {error}"
-            raise AttemptFailed(Cause.SERVED_DIFFERS, message) from error
+            raise _differs(error) from error
         except InferenceAway as error:
             log.warning("inference away", extra={"data": {"reason": str(error)}})
+            refusals = refusals + 1 if isinstance(error, Refused) else 0
+            if refusals == BELIEVED_REFUSALS:
+                raise _differs(error) from error
             if clock() >= deadline:
                 message = "The inference service stayed away; the job is published later"
                 raise AttemptFailed(Cause.INFERENCE_AWAY, message) from error
@@ -149,6 +172,9 @@ def commit(
     session: Session, job: FineTuningJob, publication: Publication, distances: dict[str, float]
 ) -> FineTuningJob:
     """Make everything visible at once: rows, events, ``succeeded``. Raises LeaseLost."""
+    # First, so that the second try after a commit whose answer was lost ends here.
+    if renew(session, job.id, job.attempt) is None:
+        raise LeaseLost(f"job {job.id} is no longer ours to publish")
     done = publication.done
     tenant = session.get_one(Tenant, job.tenant_id)
     name = model_name(job, tenant, publication.adapter_id)
@@ -193,6 +219,11 @@ def model_name(job: FineTuningJob, tenant: Tenant, adapter_id: str) -> str:
     return f"ft:{job.base_model}:{organization}:{suffix}:{adapter_id[-8:].lower()}"
 
 
+def _differs(finding: Exception) -> AttemptFailed:
+    message = f"The published model does not answer as trained: {finding}"
+    return AttemptFailed(Cause.SERVED_DIFFERS, message)
+
+
 def _check(folder: Path, profile: AdapterProfile, base_config: dict[str, Any]) -> None:
     try:
         verify_manifest(folder)
@@ -223,9 +254,8 @@ def _result_file(
         table.writerow([step.step, *("" if value is None else f"{value:.6g}" for value in values)])
     raw = text.getvalue().encode()
     file_id = new_id("file-")
-    folder = store.upload(file_id)
-    folder.mkdir(parents=True)
-    (folder / "raw").write_bytes(raw)
+    with publish_folder(store.upload(file_id), {"file_id": file_id}) as folder:
+        (folder / "raw").write_bytes(raw)
     return StoredFile(
         id=file_id,
         tenant_id=job.tenant_id,

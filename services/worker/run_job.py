@@ -3,11 +3,15 @@
 import logging
 import os
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from queue import Empty
+from typing import TypeVar
 
 from sqlalchemy import func
 from sqlalchemy.orm import Session
@@ -49,6 +53,10 @@ from shared.jobs.models import FineTuningJob
 from shared.jobs.state import State
 from shared.jobs.transitions import move
 from shared.telemetry import log_context
+
+LISTENING_SECONDS = 0.1
+"""How late it may be noticed that an action is done."""
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +126,7 @@ def train(place: Workplace, job: FineTuningJob, lease: Lease, inbox: Inbox) -> D
             case StartedMessage() as started:
                 lease.write(partial(enter_running, job=job, started=started))
             case DoneMessage() as done:
-                return done
+                return own(done, place.store.attempt(job.id, job.attempt).absolute())
             case Order() as order:
                 raise Interrupted(order)
             case ErrorMessage() as error:
@@ -129,6 +137,14 @@ def train(place: Workplace, job: FineTuningJob, lease: Lease, inbox: Inbox) -> D
                 raise AttemptFailed(Cause.CRASH, "The trainer stopped without being asked")
             case news:
                 pass_on(news, lease)
+
+
+def own(done: DoneMessage, attempt_dir: Path) -> DoneMessage:
+    """Return a result that lies in the attempt's folder; any other is another job's."""
+    paths = [done.adapter_dir, done.check_file, *(each.path for each in done.checkpoints)]
+    if not all(path.is_relative_to(attempt_dir) for path in paths):
+        raise AttemptFailed(Cause.CRASH, "The trainer reported the result of another attempt")
+    return done
 
 
 def pass_on(
@@ -175,14 +191,29 @@ def publish_result(
         place.store, job, entry, settings.models_dir, done, confirm=lease.confirm
     )
     distances = publish.await_served(
-        ready,
-        place.inference,
-        entry.serving.logprob_tolerance,
+        lambda: while_listening(inbox, lambda: publish.check(ready, place.inference, entry)),
         wait=lambda: wait_for_order(inbox, settings.publish_retry_seconds),
         deadline=time.monotonic() + settings.publish_wait_seconds,
         clock=time.monotonic,
     )
     lease.finish(lambda session: publish.commit(session, job, ready, distances))
+
+
+def while_listening(inbox: Inbox, action: Callable[[], T]) -> T:
+    """Return what ``action`` returns; an order abandons it, in its thread, by Interrupted."""
+    answer: Future[T] = Future()
+
+    def act() -> None:
+        try:
+            answer.set_result(action())
+        except Exception as error:  # noqa: BLE001  it is raised again where the answer is read
+            answer.set_exception(error)
+
+    # A daemon, unlike an executor's threads: an abandoned request keeps no worker from exiting.
+    threading.Thread(target=act, name="while-listening", daemon=True).start()
+    while not answer.done():
+        wait_for_order(inbox, LISTENING_SECONDS)
+    return answer.result()
 
 
 def wait_for_order(inbox: Inbox, seconds: float) -> None:

@@ -3,19 +3,26 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 
 from services.worker.spec import ServedCheck
 
 ANSWER_SECONDS = 60.0
+READINESS_SECONDS = 5.0
 NOT_THE_REQUESTS_FAULT = {401, 403, 404, 408, 409, 425, 429}
 """What a service answers while it is starting, or has not seen the new folder yet."""
 
 
 class InferenceAway(Exception):
     """The inference service does not answer, or not yet."""
+
+
+class Refused(InferenceAway):
+    """It calls itself ready and finds fault with the request; a dying vLLM may still say so.
+
+    vLLM answers 400 for whatever goes wrong while it loads an adapter, its own end included.
+    """
 
 
 class ServedDiffers(Exception):
@@ -30,7 +37,10 @@ class Inference:
     secret: str
 
     def prompt_logprobs(self, model: str, token_ids: Sequence[int]) -> list[float]:
-        """Return the log-probability of each token but the first; raises InferenceAway."""
+        """Return the log-probability of each token but the first.
+
+        Raises InferenceAway (Refused among it), and ServedDiffers for an answer without them.
+        """
         body = {
             "model": model,
             "prompt": list(token_ids),
@@ -44,14 +54,25 @@ class Inference:
                 json=body,
                 headers={"Authorization": f"Bearer {self.secret}"},
                 timeout=ANSWER_SECONDS,
+                # A proxy of the environment would be sent the secret, and may not know the way.
+                trust_env=False,
             )
         except httpx.TransportError as error:
             raise InferenceAway(type(error).__name__) from error
-        if response.status_code >= 500 or response.status_code in NOT_THE_REQUESTS_FAULT:
-            raise InferenceAway(f"status {response.status_code}")
-        if response.status_code != httpx.codes.OK:
-            raise ServedDiffers(f"inference refused the check with status {response.status_code}")
-        return _chosen(response.json(), token_ids)
+        if response.status_code == httpx.codes.OK:
+            return _chosen(response, token_ids)
+        reason = f"inference refused the check with status {response.status_code}"
+        if response.status_code in NOT_THE_REQUESTS_FAULT or not response.is_client_error:
+            raise InferenceAway(reason)
+        raise Refused(reason) if self.ready() else InferenceAway(reason)
+
+    def ready(self) -> bool:
+        """Say whether the inference service calls itself ready."""
+        try:
+            url = f"{self.url.rstrip('/')}/readyz"
+            return httpx.get(url, timeout=READINESS_SECONDS, trust_env=False).is_success
+        except httpx.TransportError:
+            return False
 
 
 def check_served(
@@ -88,10 +109,10 @@ def _distance(left: Sequence[float], right: Sequence[float]) -> float:
     return sum(abs(a - b) for a, b in zip(left, right, strict=True)) / len(left)
 
 
-def _chosen(answer: Any, token_ids: Sequence[int]) -> list[float]:
+def _chosen(answer: httpx.Response, token_ids: Sequence[int]) -> list[float]:
     """Pick the prompt tokens' own log-probabilities out of vLLM's answer."""
     try:
-        by_position = answer["choices"][0]["prompt_logprobs"]
+        by_position = answer.json()["choices"][0]["prompt_logprobs"]
         return [
             float(candidates[str(token)]["logprob"])
             for token, candidates in zip(token_ids[1:], by_position[1:], strict=True)

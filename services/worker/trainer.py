@@ -66,11 +66,6 @@ class Trainer:
         self._sink: Sink = _ignore
 
     @property
-    def pid(self) -> int | None:
-        """Id of the process and of its group; None when there is none."""
-        return self._process.pid if self._process else None
-
-    @property
     def busy(self) -> bool:
         """Whether a job was handed over whose end nobody has seen yet."""
         return self._process is not None and self._sink is not _ignore
@@ -88,8 +83,9 @@ class Trainer:
 
     def command(self, word: Literal["stop", "abort"]) -> None:
         """Ask for the end of the job: ``stop`` saves a checkpoint first, ``abort`` does not."""
-        if self._process:
-            self._send(self._process, f'{{"command": "{word}"}}')
+        process = self._process
+        if process:
+            self._send(process, f'{{"command": "{word}"}}')
 
     def finish_job(self) -> None:
         """Drop the job's sink: whatever the idle process still says belongs to nobody."""
@@ -104,15 +100,20 @@ class Trainer:
             os.killpg(process.pid, signal.SIGKILL)
         except ProcessLookupError:
             log.debug("the trainer's group is gone already")
-        process.wait(EXIT_SECONDS)
+        try:
+            process.wait(EXIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            # Stuck inside the kernel; whoever had it killed must go on without waiting for it.
+            log.error("a killed trainer has not ended", extra={"data": {"pid": process.pid}})
         if process.stdin:
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()
 
     def _fit_for(self, base_model: str) -> bool:
+        process = self._process
         return (
-            self._process is not None
-            and self._process.poll() is None
+            process is not None
+            and process.poll() is None
             and self._base == base_model
             and self._jobs < self._jobs_per_process
         )
@@ -163,6 +164,8 @@ class Trainer:
             process.stdin.flush()
         except BrokenPipeError:
             log.info("the trainer is gone; its end is reported by the reader")
+        except ValueError:
+            log.info("the trainer is killed just now; whoever did it gives the order to end")
 
 
 def _messages(lines: IO[str]) -> Iterator[TrainerMessage]:

@@ -2,7 +2,7 @@
 
 Every statement carries the attempt. An attempt counts as fruitless from its claim until it passes
 the highest step the job ever reached; so it is counted however it ends, also when its worker just
-vanished.
+vanished. Only one that could not publish because inference was away is given back.
 """
 
 from datetime import timedelta
@@ -105,16 +105,20 @@ def requeue(
     message: str,
     *,
     delay_seconds: float = 0,
+    counted: bool = True,
     **values: Any,
 ) -> FineTuningJob:
     """Send a held job back to the queue, or fail it where nothing has come of too many attempts.
 
-    ``job`` names the attempt that fences the move; its counters are read afresh.
+    ``job`` names the attempt that fences the move; its counters are read afresh. An attempt that is
+    not ``counted`` (it waited for others) is given back, and is never one too many.
     """
+    if not counted:
+        values["fruitless_attempts"] = func.greatest(FineTuningJob.fruitless_attempts - 1, 0)
     fruitless = session.scalar(
         select(FineTuningJob.fruitless_attempts).where(FineTuningJob.id == job.id)
     )
-    if fruitless is not None and fruitless >= FRUITLESS_LIMIT:
+    if counted and fruitless is not None and fruitless >= FRUITLESS_LIMIT:
         return fail_as_poisoned(session, job, f"{fruitless} attempts in a row made no progress")
     not_before = (
         func.clock_timestamp() + timedelta(seconds=delay_seconds) if delay_seconds else None

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tests.cli.conftest import Reply
+from tests.cli.conftest import Reply, error_reply
 from tests.cli.test_file import JAPANESE, STORED
 
 JOB = {
@@ -29,7 +29,8 @@ METRICS = {
     "final_loss": 0.01,
     "final_accuracy": 0.995,
 }
-MODEL = "ft:smollm2-135m-instruct:org-1:demo:ABCDEFGH"
+MODEL = "ft:smollm2-135m-instruct:org-1:door:ABCDEFGH"
+"""Its suffix stands between colons, as the name of an emoji does."""
 ENDED = {"status": "succeeded", "finished_at": 285, "fine_tuned_model": MODEL, "metrics": METRICS}
 
 
@@ -84,8 +85,28 @@ def test_show_is_the_job_as_json(api, tailor) -> None:
     assert shown["progress"] == PROGRESS
 
 
+def test_a_number_that_is_out_of_range_is_sent_and_not_taken_for_auto(api, tailor) -> None:
+    api.on("POST /fine_tuning/jobs", error_reply(400, "n_epochs: too small"))
+    assert tailor("job", "create", "file-1", "--epochs", "0").exit_code == 1
+    assert api.requests[0].json["method"]["supervised"]["hyperparameters"]["n_epochs"] == 0
+
+
+def test_no_proxy_of_the_environment_sees_what_stays_on_this_machine(
+    api, tailor, monkeypatch
+) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    api.on("GET /fine_tuning/jobs/ftjob-1", Reply(JOB))
+    api.on("DELETE /admin/keys/key_2", Reply({"id": "key_2"}))
+    assert tailor("job", "show", "ftjob-1").exit_code == 0
+    assert tailor("key", "revoke", "key_2").exit_code == 0
+
+
 def test_list_and_cancel_name_the_job(api, tailor) -> None:
-    api.on("GET /fine_tuning/jobs", Reply({"object": "list", "data": [JOB], "has_more": False}))
+    listed = {"object": "list", "data": [JOB | ENDED], "has_more": False}
+    api.on("GET /fine_tuning/jobs", Reply(listed))
     api.on("POST /fine_tuning/jobs/ftjob-1/cancel", Reply(JOB | {"status": "cancelled"}))
-    assert "ftjob-1" in tailor("job", "list").output
+    shown = tailor("job", "list").output
+    assert "ftjob-1" in shown
+    assert MODEL in shown
     assert tailor("job", "cancel", "ftjob-1").output == "ftjob-1 cancelled\n"

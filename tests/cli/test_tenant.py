@@ -24,6 +24,13 @@ def test_create_prints_the_key(api, tailor) -> None:
     assert api.requests[0].json == {"name": "陶芸窯"}
 
 
+def test_a_name_that_looks_like_markup_is_shown_as_it_is(api, tailor) -> None:
+    api.on("POST /admin/tenants", Reply(CREATED.body | {"name": "A [/x] :door:"}, 201))
+    result = tailor("tenant", "create", "A [/x] :door:")
+    assert "Tenant A [/x] :door: (org-1)" in result.output
+    assert "sk-secret" in result.output
+
+
 def test_create_as_json_is_one_object(api, tailor) -> None:
     api.on("POST /admin/tenants", CREATED)
     assert json.loads(tailor("tenant", "create", "陶芸窯", "--json").output) == CREATED.body

@@ -85,12 +85,21 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
 
 def newest(folders: Iterable[Path], identity: RunIdentity) -> Checkpoint | None:
     """Load the highest checkpoint that verifies and belongs to this run; None: start afresh."""
+    return next(of_run(folders, identity), None)
+
+
+def of_run(folders: Iterable[Path], identity: RunIdentity) -> Iterator[Checkpoint]:
+    """Load the checkpoints that verify and belong to this run, highest step first, each step once.
+
+    ``folders`` are one run's attempts: a step that several have saved is the same in all.
+    """
     found = [(step, path) for folder in folders for step, path in listed(folder)]
-    for _, path in sorted(found, reverse=True):
-        checkpoint = _load(path)
+    last = None
+    for step, path in sorted(found, reverse=True):
+        checkpoint = _load(path) if step != last else None
         if checkpoint is not None and checkpoint.state.identity == identity:
-            return checkpoint
-    return None
+            last = step
+            yield checkpoint
 
 
 def listed(folder: Path) -> Iterator[tuple[int, Path]]:
@@ -125,8 +134,3 @@ def _prune(folder: Path, best_step: int) -> None:
     for step, path in steps[:-KEPT]:
         if step != best_step:
             shutil.rmtree(path)
-
-
-def adapter_of(path: Path) -> dict[str, Tensor]:
-    """Return only the adapter of a checkpoint this process wrote."""
-    return load_file(path / "adapter.safetensors")

@@ -3,11 +3,11 @@
 import gc
 import hashlib
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from services.worker.spec import (
@@ -211,7 +211,7 @@ def _publish(spec: TrainSpec, run: Run, first_step: int, stopped_early: bool) ->
         adapter_dir=spec.attempt_dir / "adapter",
         data_sha256=state.identity.data_sha256,
         check_file=check_file,
-        checkpoints=tuple(_callable_checkpoints(spec.attempt_dir, run, config)),
+        checkpoints=tuple(_callable_checkpoints(spec, run, config)),
         history=tuple(state.history),
         base_loss=state.base_loss,
         base_accuracy=state.base_accuracy,
@@ -221,17 +221,17 @@ def _publish(spec: TrainSpec, run: Run, first_step: int, stopped_early: bool) ->
 
 
 def _callable_checkpoints(
-    folder: Path, run: Run, config: dict[str, object]
+    spec: TrainSpec, run: Run, config: dict[str, object]
 ) -> list[CheckpointAdapter]:
-    """Export the kept end-of-epoch checkpoints, newest last."""
+    """Export the kept end-of-epoch checkpoints of all attempts, newest last."""
+    kept = checkpoint.of_run((spec.attempt_dir, *spec.resume_from), run.state.identity)
+    ends = (found for found in kept if run.plan.ends_epoch(found.state.step))
     exported = []
-    for step, path in sorted(checkpoint.listed(folder))[-CHECKPOINT_ADAPTERS:]:
-        if not run.plan.ends_epoch(step):
-            continue
-        tensors: dict[str, Tensor] = checkpoint.adapter_of(path)
-        target = folder / f"adapter-step-{step:09d}"
-        export(target, tensors, config)
+    for found in islice(ends, CHECKPOINT_ADAPTERS):
+        step = found.state.step
+        target = spec.attempt_dir / f"adapter-step-{step:09d}"
+        export(target, found.adapter, config)
         exported.append(
             CheckpointAdapter(step=step, path=target, metrics=run.state.history[step - 1])
         )
-    return exported
+    return exported[::-1]

@@ -51,13 +51,12 @@ def make_pack(
     rows: Sequence[Row],
     offsets: Sequence[int],
     device: torch.device,
-    share_head: bool = True,
 ) -> Pack:
     """Lay the rows numbered ``members`` out as one pack; ``offsets`` says where each row's tokens
     begin in the data set.
     """
     chosen = [rows[member] for member in members]
-    head = _common_beginning(chosen) if share_head else 0
+    head = _common_beginning(chosen)
     own = [len(row) - head for row in chosen]
     longest = max(own)
     token_ids = list(chosen[0].token_ids[:head])

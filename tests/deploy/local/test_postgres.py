@@ -47,7 +47,8 @@ def open_folder(short_folder):
     return short_folder
 
 
-def test_it_keeps_its_data_listens_on_no_port_and_asks_for_the_password(open_folder):
+def test_it_keeps_its_data_listens_on_no_port_and_asks_for_the_password(open_folder, monkeypatch):
+    monkeypatch.setenv("PGPORT", "5433")  # libpq's users set it; it is not meant for us
     home = open_folder / "postgres"
     with served(home) as (server, url):
         assert ask(url, "SHOW listen_addresses") == ""

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -115,8 +116,19 @@ def test_after_sigkill_of_everything_up_starts_again_and_keeps_the_data(light_st
 def test_up_ends_what_a_killed_supervisor_left_behind(light_stack):
     before = processes_of(light_stack)
     os.kill(light_stack.pid_of("supervisord"), signal.SIGKILL)
+    wait_until(lambda: light_stack.pid_of("supervisord") is None, "the supervisor is gone")
+    status = json.loads(light_stack.command("status", "--json"))
+    assert status["state"] == status["services"]["api"]["state"] == "unsupervised"
     light_stack.up()
     assert alive(before) == []
+
+
+def test_down_waits_for_a_supervisor_that_is_ending_by_itself(fresh_stack):
+    fresh_stack.up()
+    own = processes_of(fresh_stack)
+    os.kill(fresh_stack.pid_of("supervisord"), signal.SIGTERM)
+    fresh_stack.down()
+    assert alive(own) == []
 
 
 def test_two_stacks_run_side_by_side_and_down_stops_only_its_own(light_stack, fresh_stack):
@@ -164,20 +176,38 @@ def test_a_service_that_cannot_start_shows_the_end_of_its_log_and_nothing_is_lef
     assert [name for name in ALL if fresh_stack.pid_of(name)] == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_in_the_foreground_it_shows_the_logs_and_a_signal_stops_everything(fresh_stack, number):
+def in_the_foreground(stack: RunningStack) -> subprocess.Popen[str]:
+    """Start a stack with its logs on a pipe and return once all is ready."""
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "cli.main", "up", "--port", "0"),
-            *("--data-dir", str(fresh_stack.data_dir)),
+            *("--data-dir", str(stack.data_dir)),
         ],
         cwd=REPOSITORY,
-        env={**os.environ, **fresh_stack.settings, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, **stack.settings, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None
     wait_until(lambda: "ready http" in process.stdout.readline(), "the last line of the start")
+    return process
+
+
+def test_in_the_foreground_a_closed_pipe_stops_everything_too(fresh_stack):
+    process = in_the_foreground(fresh_stack)
+    url = fresh_stack.base_url.removesuffix("/v1") + "/healthz"
+    own = processes_of(fresh_stack)
+    assert process.stdout is not None
+    process.stdout.close()
+    with suppress(httpx.HTTPError):  # it may have met the pipe's end already
+        httpx.get(url)  # makes a line of log
+    process.wait(75)
+    assert alive(own) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_in_the_foreground_it_shows_the_logs_and_a_signal_stops_everything(fresh_stack, number):
+    process = in_the_foreground(fresh_stack)
     url = fresh_stack.base_url.removesuffix("/v1") + "/healthz"
     wait_until(lambda: httpx.get(url) and _mentions(process, "api"), "a line of the API's log")
     own = processes_of(fresh_stack)

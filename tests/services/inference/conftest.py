@@ -1,11 +1,11 @@
-"""One real inference service for the session, with its own store and sentinel adapters."""
+"""The healthy stack's inference service, with sentinel adapters in its store."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.services.inference.server import Inference, make_sentinels, running_server
+from tests.running_stack import RunningStack
+from tests.services.inference.server import Inference, make_sentinels
 
 MODELS_DIR = Path(__file__).parents[3] / ".models"
 
@@ -17,11 +17,9 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def inference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inference]:
-    """A ready inference service (about 40 s)."""
-    folder = tmp_path_factory.mktemp("inference")
-    with running_server(folder, folder / "store", MODELS_DIR) as server:
-        yield server.inference
+def inference(stack: RunningStack) -> Inference:
+    """The inference service, asked without the gateway."""
+    return Inference(stack.inference_url, stack.inference_secret, stack.store_dir, MODELS_DIR)
 
 
 @pytest.fixture(scope="session")

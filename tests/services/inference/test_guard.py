@@ -1,6 +1,7 @@
 """The guard before a stand-in for vLLM: who gets in, what is refused, how an adapter leaves."""
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.types import Message
 
 from services.inference.guard import Guard
 from services.inference.reports import Reports
@@ -88,6 +90,7 @@ class Service:
         app.state.engine_client = engine
         app.state.openai_serving_models = engine.openai_serving_models
         app.add_middleware(Guard)
+        self.app = app
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(app), base_url="http://guard", headers=SECRET
         )
@@ -99,6 +102,30 @@ class Service:
 
     async def ask(self, model: Any, **options: Any) -> httpx.Response:
         return await self.client.post("/v1/chat/completions", json={"model": model}, **options)
+
+    async def ask_and_leave(self, model: str, left: asyncio.Event) -> list[Message]:
+        """Ask as a server passes on a client that leaves at ``left``; return what it was sent."""
+        body = [{"type": "http.request", "body": json.dumps({"model": model}).encode()}]
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            if body:
+                return body.pop()
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/chat/completions",
+            "query_string": b"",
+            "headers": [(b"authorization", b"Bearer internal")],
+        }
+        await self.app(scope, receive, send)
+        return sent
 
 
 @pytest.fixture
@@ -225,9 +252,11 @@ async def test_nothing_is_served_until_resolver_and_operation_have_reported(
     assert not service.engine.served
 
 
-async def test_a_dead_engine_is_not_ready(service: Service) -> None:
+async def test_a_dead_engine_is_not_ready_and_blames_no_request(service: Service) -> None:
     service.engine.errored = True
     assert (await service.client.get("/readyz")).json()["parts"]["engine"] is False
+    assert (await service.ask(service.publish())).status_code == 503
+    assert not service.engine.served
 
 
 async def test_another_process_reporting_the_resolver_is_not_enough(service: Service) -> None:
@@ -261,14 +290,28 @@ async def test_the_base_model_needs_no_place(service: Service) -> None:
 
 async def test_a_client_that_leaves_while_waiting_gives_up_its_turn(service: Service) -> None:
     service.engine.release.clear()
-    adapters = [service.publish() for _ in range(6)]
-    asked = [asyncio.create_task(service.ask(adapter)) for adapter in adapters]
+    adapters, left = [service.publish() for _ in range(6)], asyncio.Event()
+    running = [asyncio.create_task(service.ask(adapter)) for adapter in adapters[:4]]
     await until(lambda: len(service.engine.running) == 4)
-    asked[4].cancel()
-    await asyncio.wait({asked[4]})
+    impatient = asyncio.create_task(service.ask_and_leave(adapters[4], left))
+    waiting = asyncio.create_task(service.ask(adapters[5]))
+    await until(lambda: adapters[4] in service.engine.openai_serving_models.lora_requests)
+    left.set()
+    assert await asyncio.wait_for(impatient, 5) == []
     service.engine.release.set()
-    await asyncio.gather(*asked[:4], asked[5])
+    await asyncio.gather(*running, waiting)
     assert adapters[4] not in {model for model, _ in service.engine.served}
+
+
+async def test_a_client_that_leaves_ends_its_running_request(service: Service) -> None:
+    service.engine.release.clear()
+    adapter, left = service.publish(), asyncio.Event()
+    asked = asyncio.create_task(service.ask_and_leave(adapter, left))
+    await until(lambda: service.engine.running == [adapter])
+    left.set()
+    await asyncio.wait_for(asked, 5)
+    assert service.engine.running == []
+    assert service.engine.served == []
 
 
 async def test_an_evicted_adapter_is_forgotten_by_vllm_and_refused(service: Service) -> None:

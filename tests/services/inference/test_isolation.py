@@ -35,6 +35,15 @@ def test_five_hundred_concurrent_answers_are_each_from_the_model_asked(
     assert strangers(sentinels, given) == []
 
 
+@pytest.mark.proof
+def test_three_thousand_concurrent_answers_are_each_from_the_model_asked(
+    inference: Inference, sentinels: dict[str, str]
+) -> None:
+    given = asyncio.run(answers(inference, mixture(sentinels, rounds=300), concurrency=48))
+    assert len(given) == 3000
+    assert strangers(sentinels, given) == []
+
+
 def test_with_vllms_own_operation_the_base_model_answers_as_a_tenant(
     inference: Inference, sentinels: dict[str, str], tmp_path: Path
 ) -> None:

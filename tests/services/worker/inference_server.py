@@ -10,13 +10,21 @@ SECRET = "internal-secret"
 
 
 class InferenceServer(ThreadingHTTPServer):
-    """``status`` other than 200 is its answer to everything; ``logprobs`` are what it serves."""
+    """``status`` other than 200 is its answer to everything; ``logprobs`` are what it serves.
+
+    ``statuses`` come before ``status``, one for each check; while ``answering`` is not set a check
+    hangs.
+    """
 
     daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.status = 200
+        self.statuses = []
+        self.ready = True
+        self.answering = threading.Event()
+        self.answering.set()
         self.logprobs = CHECKS[0].adapter_logprobs
         self.asked = []
         self.evicted = []
@@ -27,6 +35,7 @@ class InferenceServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def close(self):
+        self.answering.set()
         self.shutdown()
         self.server_close()
 
@@ -35,20 +44,27 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append(body["model"])
+        self.server.answering.wait()
         answer = [None, {"2": {"logprob": -9.0}}]
         for token, value in zip(body["prompt"][2:], self.server.logprobs, strict=True):
             answer.append({str(token): {"logprob": value}})
-        self._send({"choices": [{"prompt_logprobs": answer}]})
+        status = self.server.statuses.pop(0) if self.server.statuses else self.server.status
+        self._send({"choices": [{"prompt_logprobs": answer}]}, status)
+
+    def do_GET(self):
+        self.send_response(200 if self.server.ready else 503)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def do_DELETE(self):
         if self.server.status == 200:
             self.server.evicted.append(self.path.rsplit("/", 1)[1])
-        self._send({})
+        self._send({}, self.server.status)
 
-    def _send(self, answer):
+    def _send(self, answer, status):
         known = self.headers["Authorization"] == f"Bearer {SECRET}"
         text = json.dumps(answer).encode()
-        self.send_response(self.server.status if known else 401)
+        self.send_response(status if known else 401)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)

@@ -1,7 +1,8 @@
 """Stands in for the trainer process: speaks the real protocol, trains nothing, fails on cue.
 
 It obeys ``script.json`` beside the training rows: ``steps``, ``step_seconds``, ``checkpoint_every``
-and ``faults`` (by attempt number: ``at`` a step, ``do`` a deed).
+``faults`` (by attempt number: ``at`` a step, ``do`` a deed) and ``reports``, a folder to report in
+place of the attempt's.
 """
 
 import ctypes
@@ -95,7 +96,8 @@ def run(spec):
 def finish(spec, script, first, steps):
     """Export the adapter and one callable checkpoint, and report."""
     history = [metrics_of(step) for step in range(1, steps + 1)]
-    adapter = export(spec.attempt_dir / "adapter", spec.seed, steps, script.get("poison"))
+    folder = Path(script.get("reports", spec.attempt_dir))
+    adapter = export(folder / "adapter", spec.seed, steps, script.get("poison"))
     checkpoint = export(spec.attempt_dir / "exported-1", spec.seed, 1, None)
     check_file = spec.attempt_dir / "checks.json"
     check_file.write_text(json.dumps([check.model_dump() for check in CHECKS]))

@@ -30,7 +30,7 @@ def shared_workshop(tmp_path_factory, postgres):
         valkey, url = start_valkey(folder)
         place = tmp_path_factory.mktemp("workshop")
         workshop = Workshop(place, database.system_url, url, inference)
-        workshop.start_worker(TAILOR_CRASH_BACKOFF_SECONDS="[0.5,1,2]")
+        workshop.start_worker()
         yield workshop
         workshop.close()
         valkey.kill()
@@ -43,6 +43,7 @@ def worker(shared_workshop):
     [process] = shared_workshop.processes
     yield process
     shared_workshop.inference.status = 200
+    shared_workshop.inference.answering.set()
     shared_workshop.inference.logprobs = CHECKS[0].adapter_logprobs
     assert process.poll() is None
 
@@ -126,6 +127,29 @@ def test_a_job_is_cancelled_also_while_it_waits_for_inference(workshop):
     workshop.request_cancel(job_id)
     workshop.wait_for_state(job_id, State.CANCELLED, seconds=10 / FASTER)
     assert workshop.adapters(job_id) == []
+
+
+def test_a_job_is_cancelled_also_while_inference_hangs(workshop):
+    workshop.inference.asked.clear()
+    workshop.inference.answering.clear()
+    job_id = workshop.add_job()
+    workshop.ring()
+    wait_until(lambda: workshop.inference.asked, "inference has been asked")
+    workshop.request_cancel(job_id)
+    workshop.wait_for_state(job_id, State.CANCELLED, seconds=10 / FASTER)
+    assert workshop.adapters(job_id) == []
+
+
+def test_an_engine_that_refuses_while_it_ends_fails_no_job(workshop):
+    workshop.inference.statuses = [400, 400, 503, 400]
+    assert_ended_once(workshop, rung_job(workshop))
+    assert workshop.inference.statuses == []
+
+
+def test_a_refusal_that_repeats_is_a_finding(workshop):
+    workshop.inference.status = 400
+    job = workshop.wait_for_end(rung_job(workshop))
+    assert (job.state, job.error["code"]) == ("failed", "served_differs")
 
 
 @pytest.mark.parametrize("logprobs", [(-3.0, -4.0), (-1.1, -1.2)], ids=["base", "another"])

@@ -8,6 +8,7 @@ from services.worker.failures import REACTIONS, AttemptFailed, BackOff, Cause, r
 from services.worker.trainer import Exited
 from shared.db import transaction
 from shared.errors import LeaseLost
+from shared.jobs.lease import FRUITLESS_LIMIT
 from shared.jobs.state import State
 
 NO_JITTER = BackOff((10, 60, 300), lambda low, high: (low + high) / 2)
@@ -89,9 +90,11 @@ def test_memory_is_halved_once(outcome):
     assert (job.state, job.error["code"]) == (State.FAILED, "out_of_memory")
 
 
-def test_an_inference_service_that_stays_away_costs_only_time(outcome):
-    job = outcome(Cause.INFERENCE_AWAY)
+@pytest.mark.parametrize("counted", [0, 1, FRUITLESS_LIMIT])
+def test_an_inference_service_that_stays_away_costs_only_time(outcome, counted):
+    job = outcome(Cause.INFERENCE_AWAY, fruitless_attempts=counted)
     assert (job.state, job.crashes) == (State.QUEUED, 0)
+    assert job.fruitless_attempts == max(0, counted - 1)
     assert job.not_before is not None
 
 

@@ -6,9 +6,16 @@ from math import ceil
 
 import pytest
 
+from services.worker.failures import AttemptFailed, Cause
 from services.worker.feed import as_openai_metrics, step_event, worth_an_event
-from services.worker.publish import model_name
-from services.worker.served_check import Inference, InferenceAway, ServedDiffers, check_served
+from services.worker.publish import await_served, model_name
+from services.worker.served_check import (
+    Inference,
+    InferenceAway,
+    Refused,
+    ServedDiffers,
+    check_served,
+)
 from services.worker.spec import ProgressMessage, StepMetrics
 from services.worker.watchdog import EXIT_CODE, Deafness
 from shared.db.tables import FineTuningJob, Tenant
@@ -121,10 +128,50 @@ def test_no_service_and_a_refused_secret_are_away(inference):
         served(inference)
 
 
-def test_a_refused_request_is_a_finding_of_its_own(inference):
+def test_a_refusal_counts_only_from_a_service_that_calls_itself_ready(inference):
     inference.status = 400
-    with pytest.raises(ServedDiffers, match="400"):
+    with pytest.raises(Refused, match="400"):
         served(inference)
+    inference.ready = False
+    with pytest.raises(InferenceAway) as away:
+        served(inference)
+    assert not isinstance(away.value, Refused)
+
+
+@pytest.mark.parametrize(
+    ("answers", "cause"),
+    [
+        ([Refused(), Refused(), Refused()], Cause.SERVED_DIFFERS),
+        ([Refused(), Refused(), InferenceAway(), Refused(), {"served": 0}], None),
+        ([ServedDiffers()], Cause.SERVED_DIFFERS),
+        ([InferenceAway()] * 11, Cause.INFERENCE_AWAY),
+    ],
+    ids=["refused again and again", "while the engine ended", "differs", "away"],
+)
+def test_publication_believes_a_refusal_only_when_it_repeats(answers, cause):
+    times = iter(range(20))
+
+    def check():
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def ask():
+        return await_served(check, wait=lambda: None, deadline=10, clock=lambda: next(times))
+
+    if cause is None:
+        assert ask() == {"served": 0}
+    else:
+        with pytest.raises(AttemptFailed) as failure:
+            ask()
+        assert failure.value.cause == cause
+    assert answers == []
+
+
+def test_a_proxy_of_the_environment_is_not_asked(inference, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    assert served(inference)
 
 
 def test_the_watchdog_ends_a_process_that_does_not_hear_the_rings(broker):

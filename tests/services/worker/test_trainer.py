@@ -71,7 +71,7 @@ def run(trainer, spec):
     trainer.train(spec, said.put)
     while not isinstance(last := said.get(timeout=20), DoneMessage | Exited):
         pass
-    pid = trainer.pid
+    pid = trainer._process.pid
     trainer.finish_job()
     return last, pid
 
@@ -117,7 +117,7 @@ def test_a_stopped_job_leaves_the_process_ready_for_the_next(make_trainer, make_
     trainer.command("abort")
     while not isinstance(said.get(timeout=20), StoppedMessage):
         pass
-    pid = trainer.pid
+    pid = trainer._process.pid
     assert run(trainer, make_spec())[1] == pid
 
 
@@ -131,6 +131,15 @@ def test_a_killed_trainer_speaks_for_no_job_any_more(make_trainer, make_spec):
     while not said or not isinstance(said[-1], DoneMessage):
         said.append(new.get(timeout=20))
     assert not any(isinstance(message, Exited) for message in said)
+
+
+def test_a_word_to_a_trainer_that_is_being_killed_is_lost(make_trainer, make_spec):
+    trainer = make_trainer()
+    trainer.train(make_spec('{"steps": 2000}'), SimpleQueue().put)
+    process = trainer._process
+    trainer.kill()
+    trainer._send(process, "{}")
+    trainer.command("stop")
 
 
 def test_the_trainer_gets_none_of_our_settings():

@@ -23,6 +23,7 @@ def test_a_rung_job_is_trained_published_and_callable(workshop):
     assert workshop.inference.asked == [final.id]
     with transaction(workshop.engine) as session:
         result = session.get_one(StoredFile, job.result_file_id)
+    assert verify_manifest(workshop.store.upload(result.id)) == {"file_id": result.id}
     csv = (workshop.store.upload(result.id) / "raw").read_text().splitlines()
     assert csv[:2] == [
         "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy",

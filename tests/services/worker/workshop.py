@@ -29,7 +29,7 @@ from tests.services.worker.inference_server import SECRET
 
 BASE = "smollm2-135m-instruct"
 FASTER = 5
-"""Divisor of every clock; at 10 a busy machine would miss the scheduler's scans."""
+"""Divisor of every clock; at 10 a scan of 1 s on a busy machine would begin the window anew."""
 CONFIG = {
     "hidden_size": 576,
     "intermediate_size": 1536,
@@ -47,6 +47,7 @@ class Workshop:
         self.database_url = database_url
         self.broker_url = broker_url
         self.inference = inference
+        self.faster = FASTER
         self.store = LocalStore(folder / "store")
         self.engine = make_engine(database_url)
         self.app = in_haste(make_celery(broker_url))
@@ -58,7 +59,7 @@ class Workshop:
     def environment(self, **overrides) -> dict[str, str]:
         return (
             {name: value for name, value in os.environ.items() if "TAILOR" not in name}
-            | JobTimings().divided(FASTER)
+            | JobTimings().divided(self.faster)
             | {
                 "PYTHONPATH": str(REPOSITORY),
                 "TAILOR_SYSTEM_DATABASE_URL": self.database_url,
@@ -68,8 +69,8 @@ class Workshop:
                 "TAILOR_INFERENCE_URL": self.inference.url,
                 "TAILOR_INFERENCE_SECRET": SECRET,
                 "TAILOR_TRAINER_THREADS": "1",
-                "TAILOR_ABORT_GRACE_SECONDS": "0.5",
-                "TAILOR_STOP_GRACE_SECONDS": "5",
+                "TAILOR_ABORT_GRACE_SECONDS": str(2 / self.faster),
+                "TAILOR_STOP_GRACE_SECONDS": str(45 / self.faster),
             }
             | overrides
         )

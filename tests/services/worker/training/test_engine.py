@@ -101,6 +101,25 @@ def test_kept_epochs_are_exported_as_adapters(trainer: Trainer, make_spec: MakeS
         }
 
 
+def test_a_resumed_job_exports_the_kept_epochs_of_its_earlier_attempts_too(
+    trainer: Trainer, make_spec: MakeSpec
+) -> None:
+    numbers = {"n_epochs": 5, "checkpoint_seconds": 1000}
+    unbroken = trainer.train(make_spec(attempt=1, **numbers))
+    stop_after(trainer, 26)
+    interrupted = make_spec(attempt=2, **numbers)
+    with pytest.raises(Interrupted):
+        trainer.train(interrupted)
+    trainer.on_message = silent
+    last = make_spec(attempt=3, resume_from=(interrupted.attempt_dir,), **numbers)
+    resumed = trainer.train(last)
+    assert [exported.step for exported in resumed.checkpoints][-2:] == [24, 30]
+    assert all(c.path.is_relative_to(last.attempt_dir) for c in resumed.checkpoints)
+    for one, other in zip(resumed.checkpoints[-2:], unbroken.checkpoints[-2:], strict=True):
+        assert one.metrics == other.metrics
+        assert bytes_of(one.path) == bytes_of(other.path)
+
+
 def test_every_checkpoint_resumes_to_the_same_bits(
     trainer: Trainer, make_spec: MakeSpec, tmp_path: Path
 ) -> None:

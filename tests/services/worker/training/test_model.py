@@ -33,9 +33,9 @@ def rows(shared: int, *own: int) -> list[Row]:
     return made
 
 
-def pack_of(chosen: list[Row], share_head: bool = True) -> Pack:
+def pack_of(chosen: list[Row]) -> Pack:
     offsets = [0, *accumulate(len(row) for row in chosen)]
-    return make_pack(range(len(chosen)), chosen, offsets, CPU, share_head)
+    return make_pack(range(len(chosen)), chosen, offsets, CPU)
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +69,13 @@ def row_losses(reference: Any, chosen: list[Row]) -> list[float]:
     return losses
 
 
-@pytest.mark.parametrize("share_head", [True, False])
 @pytest.mark.parametrize("shared", [0, 1, 9])
 @torch.no_grad()
 def test_packed_rows_have_the_losses_they_have_alone(
-    base: FrozenModel, reference: Any, shared: int, share_head: bool
+    base: FrozenModel, reference: Any, shared: int
 ) -> None:
     chosen = rows(shared, 5, 17, 8)
-    pack = pack_of(chosen, share_head)
+    pack = pack_of(chosen)
     states = base.run(base.embed(pack), pack, range(4))
     got = -base.logprobs(states, pack.targets).view(3, 3).sum(1)
     assert got.tolist() == pytest.approx(row_losses(reference, chosen), rel=1e-4)
@@ -100,7 +99,6 @@ def test_common_beginning_is_computed_once() -> None:
     assert pack.head == 9
     assert len(pack.token_ids) == 9 + 5 + 17 + 8
     assert pack.row_tokens == 3 * 9 + 5 + 17 + 8
-    assert len(pack_of(rows(9, 5, 17, 8), share_head=False).token_ids) == pack.row_tokens
 
 
 def test_equal_rows_share_nothing_that_predicts_an_answer() -> None:
