@@ -40,6 +40,8 @@ def configure_logging(service: str, level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service))
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    # It logs every request's address at INFO, also the probe's every few seconds.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 @contextmanager

@@ -6,18 +6,16 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
-from shared.settings import Seconds, StoreSettings
+from shared.settings import Seconds, ServedModelSettings, StoreSettings
 
 
-class InferenceSettings(StoreSettings):
+class InferenceSettings(StoreSettings, ServedModelSettings):
     """How vLLM is started, guarded and watched."""
 
     inference_secret: SecretStr
     """What gateway, worker and scheduler send as ``Authorization: Bearer``."""
     inference_host: str = "127.0.0.1"
     inference_port: int = 8001
-    inference_base_model: str = "smollm2-135m-instruct"
-    """Catalog name of the one base model this server answers for."""
     inference_state_dir: Path
     """Private folder: the running group's record, and what its parts report."""
     inference_device: Literal["cpu", "cuda"] = "cpu"

@@ -51,6 +51,8 @@ class Eviction:
             f"{self._url}/internal/adapters/{adapter_id}",
             headers=self._headers,
             timeout=EVICTION_SECONDS,
+            # A proxy's 404 would be taken for "nobody holds it".
+            trust_env=False,
         )
         if response.status_code != httpx.codes.NOT_FOUND:
             response.raise_for_status()

@@ -1,7 +1,6 @@
 """The Celery application of the worker: one task, our logs, a child that dies with its parent."""
 
 import ctypes
-import logging
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -53,8 +52,6 @@ def _connect_signals(log_level: str, drain: Drain, workplace: Callable[[], Workp
 
     def set_up_logging(**_: object) -> None:
         configure_logging("worker", log_level)
-        # It logs every request's address at INFO.
-        logging.getLogger("httpx").setLevel(logging.WARNING)
 
     def drain_children(**_: object) -> None:
         drain.request()
