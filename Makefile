@@ -17,7 +17,7 @@ demo: setup ## train an example company's model and ask it (DATA=company|stdlib 
 	@.venv/bin/tailor demo --data $(DATA) --seed $(SEED)
 
 test: setup ## the whole suite on real parts, fault tests last (ARGS=… for pytest)
-	@.venv/bin/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@.venv/bin/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 lint: setup ## ruff and mypy; the import rules are a test
 	@.venv/bin/ruff check .

@@ -20,6 +20,8 @@ import psycopg
 import pytest
 import redis
 from sqlalchemy.engine import make_url
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from deploy.local import postgres as local_postgres
 from deploy.local import valkey as local_valkey
@@ -36,17 +38,32 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Order and group the tests; run the long versions only when asked."""
+    """Order the tests; run the long versions only when asked."""
     if "proof" not in config.option.markexpr:
         long_versions = [item for item in items if item.get_closest_marker("proof")]
         items[:] = [item for item in items if item not in long_versions]
         config.hook.pytest_deselected(items=long_versions)
     items.sort(key=_rank)
-    for item in items:
-        if (group := _group(item)) is not None:
-            item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Say which tests must stay together when two run side by side."""
+    return _Scopes(config, log)
+
+
+class _Scopes(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        """Return what runs in one process: a stack's tests, or a file with its own fixtures.
+
+        The worker's tests share nothing; each goes wherever there is room.
+        """
+        path = nodeid.partition("::")[0]
+        folder = path.rpartition("/")[0]
+        if folder.startswith("tests/e2e/"):
+            return folder
+        return nodeid if folder == "tests/services/worker" else path
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
@@ -65,17 +82,6 @@ def _rank(item: pytest.Item) -> int:
     if "stack" in fixtures:
         return _ON_HEALTHY_STACK
     return _OF_FAULTS if item.get_closest_marker("fault") else _OF_PARTS
-
-
-def _group(item: pytest.Item) -> str | None:
-    """Name what must stay in one process: users of a stack, and files with fixtures of their own.
-
-    Fault tests of parts share nothing; each goes wherever there is room.
-    """
-    rank = _rank(item)
-    if rank == _OF_FAULTS:
-        return None
-    return str(item.path) if rank == _OF_PARTS else f"stack {rank}"
 
 
 @pytest.fixture(scope="session")

@@ -1,28 +1,9 @@
-"""The healthy stack's inference service, with sentinel adapters in its store."""
-
-from pathlib import Path
+"""What the tests of the inference service's parts share."""
 
 import pytest
-
-from tests.running_stack import RunningStack
-from tests.services.inference.server import Inference, make_sentinels
-
-MODELS_DIR = Path(__file__).parents[3] / ".models"
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     """Run async tests on asyncio, as uvicorn does."""
     return "asyncio"
-
-
-@pytest.fixture(scope="session")
-def inference(stack: RunningStack) -> Inference:
-    """The inference service, asked without the gateway."""
-    return Inference(stack.inference_url, stack.inference_secret, stack.store_dir, MODELS_DIR)
-
-
-@pytest.fixture(scope="session")
-def sentinels(inference: Inference) -> dict[str, str]:
-    """Adapter ids by the one word that each has learnt (about 15 s)."""
-    return make_sentinels(inference.store_dir, inference.models_dir)

@@ -26,6 +26,7 @@ from shared.catalog import load_catalog
 from shared.ids import new_id
 
 REPOSITORY = Path(__file__).parents[3]
+MODELS_DIR = REPOSITORY / ".models"
 BASE_MODEL = "smollm2-135m-instruct"
 READY_SECONDS = 240
 WORDS = (" violet", " copper", " walnut", " falcon", " marble", " saffron", " tundra")

@@ -2,11 +2,11 @@
 
 import asyncio
 import random
-from pathlib import Path
 
 import pytest
 
 from shared.catalog import load_catalog
+from tests.conftest import short_folder
 from tests.services.inference.server import (
     BASE_MODEL,
     WORDS,
@@ -45,9 +45,12 @@ def test_three_thousand_concurrent_answers_are_each_from_the_model_asked(
 
 
 def test_with_vllms_own_operation_the_base_model_answers_as_a_tenant(
-    inference: Inference, sentinels: dict[str, str], tmp_path: Path
+    inference: Inference, sentinels: dict[str, str]
 ) -> None:
-    with stock_server(tmp_path, inference.store_dir, inference.models_dir) as stock:
+    with (
+        short_folder() as folder,  # vLLM's sockets lie in it
+        stock_server(folder, inference.store_dir, inference.models_dir) as stock,
+    ):
         # Its plugin failed to import, which vLLM only logs; so it is healthy, but never ready.
         readiness = stock.readiness()
         assert readiness["ready"] is False

@@ -14,8 +14,13 @@ import pytest
 from services.inference.processes import Process, group_members
 from tests.conftest import wait_until
 from tests.running_stack import RunningStack
-from tests.services.inference.conftest import MODELS_DIR
-from tests.services.inference.server import BASE_MODEL, Inference, Server, running_server
+from tests.services.inference.server import (
+    BASE_MODEL,
+    MODELS_DIR,
+    Inference,
+    Server,
+    running_server,
+)
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(1200)]
 RECOVERY_SECONDS = 90
