@@ -12,6 +12,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -129,8 +130,28 @@ def install_torch() -> None:
 
 
 def install_packages() -> None:
-    """Install every other package of the lock, no more and no less."""
+    """Install every other package of the lock, and remove what it no longer names."""
     pip("install", "--no-deps", "--no-compile", "--requirement", str(LOCK))
+    extra = sorted(installed() - locked() - {"pip", "tailor"})
+    if extra:
+        pip("uninstall", "--yes", *extra)
+
+
+def locked() -> set[str]:
+    """Return the names in the lock, in the form that pip compares them in."""
+    lines = LOCK.read_text().splitlines()
+    return {canonical(line.partition("==")[0]) for line in lines if line and line[0] != "#"}
+
+
+def installed() -> set[str]:
+    """Return the names of the environment's packages, in the same form."""
+    program = "from importlib import metadata as m\nfor d in m.distributions(): print(d.name)"
+    return {canonical(name) for name in run([str(PYTHON), "-c", program], "").split()}
+
+
+def canonical(name: str) -> str:
+    """Return a package's name as pip compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def install_project() -> None:
@@ -155,8 +176,8 @@ def pip(command: str, *arguments: str) -> None:
     )
 
 
-def run(command: list[str], advice: str) -> None:
-    """Run a command; where it fails, show its last words and what to do."""
+def run(command: list[str], advice: str) -> str:
+    """Run a command and return its words; where it fails, show the last ones and what to do."""
     done = subprocess.run(
         command,
         cwd=str(ROOT),
@@ -164,9 +185,10 @@ def run(command: list[str], advice: str) -> None:
         stderr=subprocess.STDOUT,
         check=False,
     )
+    words = done.stdout.decode(errors="replace").strip()
     if done.returncode:
-        words = done.stdout.decode(errors="replace").strip()[-1500:]
-        raise SetUpFailed(f"this step failed:\n{words}\n{advice}")
+        raise SetUpFailed(f"this step failed:\n{words[-1500:]}\n{advice}")
+    return words
 
 
 def glibc() -> tuple[int, ...]:
