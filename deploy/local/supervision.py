@@ -153,14 +153,16 @@ class Supervisor:
                     )
                 },
             ),
-            *(self._program(program) for program in programs),
+            *(self._program(program, order) for order, program in enumerate(programs)),
         ]
         return "\n".join(sections)
 
-    def _program(self, program: Program) -> str:
+    def _program(self, program: Program, order: int) -> str:
         return _section(
             f"program:{program.name}",
             command=shlex.join(_launch(self._folder.spec(program.name))),
+            # Ended from outside, as when the machine shuts down, supervisord stops the last first.
+            priority=order,
             autostart="false",
             autorestart="true",
             startsecs=0,
