@@ -61,7 +61,8 @@ class Bench:
         now = self.client.fine_tuning.jobs.retrieve(job)
         if now.status in {"failed", "cancelled", "succeeded"}:
             raise SystemExit(f"the job is {now.status}: too short for this measurement")
-        return int((now.model_extra or {}).get("progress", {}).get("step", 0) or 0)
+        progress = (now.model_extra or {}).get("progress") or {}
+        return int(progress.get("step", 0))
 
     def wait_for_step(self, job: str, step: int) -> None:
         """Return when the job has done ``step`` steps."""

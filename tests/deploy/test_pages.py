@@ -50,6 +50,21 @@ def test_both_readmes_have_the_same_sections() -> None:
     assert english == japanese
 
 
+def test_both_readmes_show_the_same_measured_numbers() -> None:
+    english, japanese = (
+        re.findall(r"\d[\d.]*", "".join(measured_rows(readme))) for readme in READMES
+    )
+    assert len(english) > 10
+    assert english == japanese
+
+
+def measured_rows(readme: str) -> list[str]:
+    """Return the rows of the one table in the section about measurements."""
+    text = (ROOT / readme).read_text()
+    section = re.split(r"^## (?:Measured|実測値)$", text, flags=re.MULTILINE)[1].split("\n## ")[0]
+    return [line for line in section.splitlines() if line.startswith("| ")]
+
+
 def test_ones_own_file_takes_at_most_five_commands() -> None:
     blocks = SHELL.findall((ROOT / "README.md").read_text())
     block = next(block for block in blocks if "job create" in block)
