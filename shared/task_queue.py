@@ -1,17 +1,19 @@
 """The doorbell: a Celery message that says "train next" and names no job.
 
 Losing, doubling or reordering messages is harmless: whoever hears one asks PostgreSQL what to do.
+Celery is imported where it is used: the API answers before its doorbell's thread has loaded it.
 """
 
 import logging
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from queue import Full, Queue
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from celery import Celery
-from kombu.exceptions import OperationalError
+if TYPE_CHECKING:
+    from celery import Celery
 
 TRAIN_NEXT = "tailor.train_next"
 RING_TIMEOUT_SECONDS = 1.0
@@ -29,8 +31,10 @@ PATIENCE = {
 log = logging.getLogger(__name__)
 
 
-def make_celery(broker_url: str) -> Celery:
+def make_celery(broker_url: str) -> "Celery":
     """Build the Celery application; the reason for each setting is in docs/job-lifecycle.md."""
+    from celery import Celery  # noqa: PLC0415  a quarter of a second; see the module's docstring
+
     app = Celery("tailor", broker=broker_url, fixups=[], set_as_current=False)
     app.conf.update(
         accept_content=["json"],
@@ -55,14 +59,16 @@ def make_celery(broker_url: str) -> Celery:
     return app
 
 
-def in_haste(app: Celery) -> Celery:
+def in_haste(app: "Celery") -> "Celery":
     """Let ``app`` give up on an absent broker within a second or two; not for a worker's own."""
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, **PATIENCE}
     return app
 
 
-def ring(app: Celery, queue: str = "default") -> bool:
+def ring(app: "Celery", queue: str = "default") -> bool:
     """Send one doorbell; False, never an exception, when the broker cannot be reached."""
+    from kombu.exceptions import OperationalError  # noqa: PLC0415  comes with Celery
+
     try:
         app.send_task(TRAIN_NEXT, args=[queue], queue=queue, retry=False, ignore_result=True)
     except (OperationalError, OSError) as error:
@@ -77,9 +83,8 @@ class Doorbell:
     A ring that finds ``MAX_WAITING_RINGS`` others waiting is dropped; the scheduler rings again.
     """
 
-    def __init__(self, app: Celery, queue: str = "default") -> None:
-        # A broker that accepts but does not answer must not hold the thread either.
-        self._app = in_haste(app)
+    def __init__(self, make_app: "Callable[[], Celery]", queue: str = "default") -> None:
+        self._make_app = make_app
         self._queue = queue
         self._waiting: Queue[bool] = Queue(MAX_WAITING_RINGS)
         self._thread = threading.Thread(target=self._run, name="doorbell", daemon=True)
@@ -99,11 +104,13 @@ class Doorbell:
         with suppress(Full):
             self._waiting.put_nowait(False)
         self._thread.join(2 * RING_TIMEOUT_SECONDS)
-        self._app.close()
 
     def _run(self) -> None:
+        # A broker that accepts but does not answer must not hold the thread either.
+        app = in_haste(self._make_app())
         while self._waiting.get():
-            ring(self._app, self._queue)
+            ring(app, self._queue)
+        app.close()
 
 
 class Outstanding(NamedTuple):
@@ -115,7 +122,7 @@ class Outstanding(NamedTuple):
     """Given to a worker a moment ago and not acknowledged (of all queues)."""
 
 
-def outstanding(app: Celery, queue: str, moment_seconds: float = 10) -> Outstanding:
+def outstanding(app: "Celery", queue: str, moment_seconds: float = 10) -> Outstanding:
     """Count a queue's doorbells; raises redis or kombu errors when the broker is away.
 
     A ring unacknowledged for longer than a moment leads to no claim: its worker is training, or was

@@ -30,7 +30,7 @@ DOORS = {
 """Heavy libraries and the only places that import them. The two files of services/inference that
 import torch run inside vLLM's process: they are its CPU operation."""
 
-HEAVY = {"torch", "transformers", "peft", "vllm", "celery.worker"}
+HEAVY = {"torch", "transformers", "peft", "vllm", "celery", "celery.worker"}
 TESTS_BY_SUBJECT = {"e2e", "gpu", "light"}
 """Folders of tests that mirror no source folder."""
 

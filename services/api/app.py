@@ -57,7 +57,7 @@ def _build_parts(settings: ApiSettings) -> Parts:
         # The pools' overflow stays for what holds a connection only while it runs in a thread.
         session_limit=CapacityLimiter(connections),
         keys=KeyRing(system_engine, settings.key_cache_seconds),
-        doorbell=Doorbell(make_celery(settings.broker_url.get_secret_value())),
+        doorbell=Doorbell(lambda: make_celery(settings.broker_url.get_secret_value())),
         metrics=Metrics(),
         inference=_inference_client(settings),
     )
