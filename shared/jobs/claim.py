@@ -1,9 +1,11 @@
 """Choosing the next job: PostgreSQL decides, the doorbell only wakes the one who asks.
 
-Fair share between tenants first, then priority, then age, under an advisory lock for the queue: the
-choice counts other rows, so two claimers without the lock would both see the same free share.
+First the tenant that has trained least lately, with what runs now; then priority, then age. Under
+an advisory lock for the queue: the choice counts other rows, so two claimers without the lock would
+both see the same free share.
 """
 
+from collections.abc import Collection
 from contextlib import suppress
 
 from sqlalchemy import ScalarSelect, Select, func, or_, select
@@ -13,21 +15,26 @@ from shared.errors import LeaseLost
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import LEASED, State
 from shared.jobs.transitions import move
+from shared.jobs.usage import RUNNING_SECONDS, recent_usage
+from shared.tenants.models import Tenant
 
 CHOICES = 10
 """So many cancellations may come between; after that the scheduler's next ring finds the rest."""
 
 
-def claim_next(session: Session, queue: str, owner: str) -> FineTuningJob | None:
+def claim_next(
+    session: Session, queue: str, owner: str, bases: Collection[str] | None = None
+) -> FineTuningJob | None:
     """Claim the best queued job of ``queue`` as a new attempt of ``owner``; None when none is due.
 
+    ``bases`` are the base models whose jobs may be claimed; None allows all.
     The new attempt counts as fruitless until it passes the job's highest step
     (shared/jobs/lease.py), so that it is counted however it ends. A job that is cancelled at this
     moment is passed over.
     """
     session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"claim:{queue}"))))
     for _ in range(CHOICES):
-        job_id = session.scalar(_best(queue))
+        job_id = session.scalar(_best(queue, bases))
         if job_id is None:
             return None
         with suppress(LeaseLost):
@@ -43,15 +50,19 @@ def _take(session: Session, job_id: str, owner: str) -> FineTuningJob:
         "A worker has taken the job",
         new_attempt=True,
         lease_owner=owner,
+        lease_charged_at=func.clock_timestamp(),
         not_before=None,
         fruitless_attempts=FineTuningJob.fruitless_attempts + 1,
     )
 
 
-def _best(queue: str) -> Select[str]:
+def _best(queue: str, bases: Collection[str] | None) -> Select[str]:
+    served = [] if bases is None else [FineTuningJob.base_model.in_(bases)]
     return (
         select(FineTuningJob.id)
+        .join(Tenant, Tenant.id == FineTuningJob.tenant_id)
         .where(
+            *served,
             FineTuningJob.queue == queue,
             FineTuningJob.state == State.QUEUED,
             or_(
@@ -60,7 +71,7 @@ def _best(queue: str) -> Select[str]:
             ),
         )
         .order_by(
-            _running_of_its_tenant(),
+            recent_usage() + RUNNING_SECONDS * _running_of_its_tenant(),
             FineTuningJob.priority.desc(),
             FineTuningJob.created_at,
             FineTuningJob.id,

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import LEASED, State
 from shared.jobs.transitions import move
+from shared.jobs.usage import charge
 
 FRUITLESS_LIMIT = 10
 """So many attempts of any kind in a row without passing the highest step, and the job failed."""
@@ -42,9 +43,14 @@ def renew(
 ) -> Renewal | None:
     """Move the lease on and store ``progress``; None when the job is no longer this attempt's.
 
-    A step beyond the job's highest forgives the crashes and fruitless attempts before it.
+    A step beyond the job's highest forgives the crashes and fruitless attempts before it. The time
+    since the last renewal is charged to the job's tenant.
     """
-    values: dict[str, Any] = {"lease_seq": FineTuningJob.lease_seq + 1}
+    charge(session, job_id, attempt)
+    values: dict[str, Any] = {
+        "lease_seq": FineTuningJob.lease_seq + 1,
+        "lease_charged_at": func.clock_timestamp(),
+    }
     if progress is not None:
         passed = FineTuningJob.highest_step < progress["step"]
         values |= {

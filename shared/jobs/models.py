@@ -55,6 +55,8 @@ class FineTuningJob(Row):
     lease_seq: Mapped[int] = mapped_column(BigInteger, server_default="0")
     """Grows with every heartbeat; the scheduler only watches whether it moves."""
     lease_owner: Mapped[str | None] = mapped_column(String(100))
+    lease_charged_at: Mapped[Timestamp | None]
+    """Up to here the attempt's time is in its tenant's usage."""
     not_before: Mapped[Timestamp | None]
     """Back-off: nobody claims the job before this time."""
     cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))

@@ -2,7 +2,7 @@
 
 from typing import TypeVar
 
-from sqlalchemy import CheckConstraint, ForeignKey, Select, String, select
+from sqlalchemy import CheckConstraint, Double, ForeignKey, Select, String, select
 from sqlalchemy.orm import InstrumentedAttribute, Mapped, mapped_column
 
 from shared.db import CreatedAt, Id, Row, Timestamp
@@ -17,6 +17,10 @@ class Tenant(Row):
     """``org-<ULID>``; also the OpenAI organization id."""
     name: Mapped[str] = mapped_column(String(64), unique=True)
     created_at: Mapped[CreatedAt]
+    trained_seconds: Mapped[float] = mapped_column(Double, server_default="0")
+    """Worker-seconds of its jobs, fading with time; see shared/jobs/usage.py."""
+    trained_seconds_at: Mapped[Timestamp | None]
+    """The time that ``trained_seconds`` is true of."""
 
 
 class ApiKey(Row):
