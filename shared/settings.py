@@ -28,6 +28,8 @@ class SystemDatabaseSettings(TailorSettings):
 
     system_database_url: SecretStr
     """SQLAlchemy URL, ``postgresql+psycopg://tailor_system:…@/tailor?host=…``."""
+    database_answer_seconds: Seconds = 15
+    """A statement, commit or connection that takes longer is given up and tried again later."""
 
 
 class BrokerSettings(TailorSettings):

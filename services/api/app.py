@@ -46,13 +46,15 @@ def create_app(settings: ApiSettings) -> FastAPI:
 
 
 def _build_parts(settings: ApiSettings) -> Parts:
-    connections = settings.database_connections
-    system_engine = make_engine(settings.system_database_url.get_secret_value(), connections)
+    connections, patience = settings.database_connections, settings.database_answer_seconds
+    system_engine = make_engine(
+        settings.system_database_url.get_secret_value(), connections, patience
+    )
     return Parts(
         settings=settings,
         catalog=load_catalog(),
         store=LocalStore(settings.store_dir),
-        tenant_engine=make_engine(settings.database_url.get_secret_value(), connections),
+        tenant_engine=make_engine(settings.database_url.get_secret_value(), connections, patience),
         system_engine=system_engine,
         # The pools' overflow stays for what holds a connection only while it runs in a thread.
         session_limit=CapacityLimiter(connections),

@@ -63,7 +63,11 @@ def main(settings: SchedulerSettings) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    work(stop, settings, make_engine(settings.system_database_url.get_secret_value()))
+    engine = make_engine(
+        settings.system_database_url.get_secret_value(),
+        answer_seconds=settings.database_answer_seconds,
+    )
+    work(stop, settings, engine)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,10 @@ def make_worker_app(
     def workplace() -> Workplace:
         return Workplace(
             settings=settings,
-            engine=make_engine(settings.system_database_url.get_secret_value()),
+            engine=make_engine(
+                settings.system_database_url.get_secret_value(),
+                answer_seconds=settings.database_answer_seconds,
+            ),
             catalog=load_catalog(),
             trainer=Trainer(trainer_command, environment, settings.trainer_jobs),
             drain=drain,

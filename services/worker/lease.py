@@ -1,7 +1,8 @@
-"""The heartbeat thread: renews the lease, carries progress and events, hears cancel and drain.
+"""The heartbeat thread: renews the lease, carries progress and events, hears a cancel.
 
 While a job trains this is the only writer of its rows, so a database that is away costs nothing but
-time: what has gathered is written with the next heartbeat that succeeds.
+time: what has gathered is written with the next heartbeat that succeeds. The drain has a thread of
+its own, which waits for nothing else.
 """
 
 import logging
@@ -15,7 +16,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
@@ -27,7 +28,6 @@ from shared.jobs.models import FineTuningJob
 from shared.jobs.state import State
 from shared.jobs.transitions import record
 
-DATABASE_AWAY = (OperationalError, PoolTimeout)
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
@@ -55,9 +55,16 @@ def patiently(action: Callable[[], T], pause_seconds: float) -> T:
     while True:
         try:
             return action()
-        except DATABASE_AWAY as error:
+        except (DBAPIError, PoolTimeout) as error:
+            if not is_away(error):
+                raise
             log.warning("database away", extra={"data": {"reason": type(error).__name__}})
             time.sleep(pause_seconds)
+
+
+def is_away(error: DBAPIError | PoolTimeout) -> bool:
+    """Say whether the database may take the same statement later: it is away, or a standby."""
+    return isinstance(error, OperationalError | PoolTimeout) or error.connection_invalidated
 
 
 class Lease:
@@ -84,15 +91,20 @@ class Lease:
         self._give = give
         self._kill = kill
         self._given: set[Order] = set()
+        self._giving = threading.Lock()
         self._progress: dict[str, Any] | None = None
         self._events: list[Event] = []
         self._given_away = False
         self._writing = threading.Lock()
         self._end, self._ended = socket.socketpair()
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._renew, name="heartbeat", daemon=True),
+            threading.Thread(target=self._hear_drain, name="drain", daemon=True),
+        ]
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
@@ -102,7 +114,8 @@ class Lease:
         trace: TracebackType | None,
     ) -> None:
         self._end.close()
-        self._thread.join(self._interval)
+        for thread in self._threads:
+            thread.join(self._interval)
         self._ended.close()
 
     def progress(self, progress: dict[str, Any]) -> None:
@@ -141,24 +154,24 @@ class Lease:
             self._given_away = last
             return result
 
-    def _run(self) -> None:
-        while self._wait():
+    def _renew(self) -> None:
+        while self._goes_on():
             try:
                 self._beat()
-            except DATABASE_AWAY as error:
+            except Exception as error:  # noqa: BLE001  a heart that stops loses a healthy job
+                # An SQL error's text may hold what was to be written.
                 log.warning("heartbeat failed", extra={"data": {"reason": type(error).__name__}})
             if Order.LOST in self._given:
                 return
 
-    def _wait(self) -> bool:
-        """Wait for the next heartbeat; hear the drain meanwhile. False: the lease has ended."""
-        watched: list[Any] = [self._ended]
-        if Order.DRAIN not in self._given:
-            watched.append(self._drain)
-        ready, _, _ = select.select(watched, [], [], self._interval)
-        if self._drain in ready:
+    def _goes_on(self) -> bool:
+        """Wait for the next heartbeat; say whether the lease is still held."""
+        return not select.select([self._ended], [], [], self._interval)[0]
+
+    def _hear_drain(self) -> None:
+        ready, _, _ = select.select([self._ended, self._drain], [], [])
+        if self._ended not in ready:
             self._order(Order.DRAIN)
-        return self._ended not in ready
 
     def _beat(self) -> None:
         with self._writing:
@@ -190,6 +203,8 @@ class Lease:
             self._order(Order.PAUSE)
 
     def _order(self, order: Order) -> None:
-        if order not in self._given:
+        with self._giving:
+            known = order in self._given
             self._given.add(order)
+        if not known:
             self._give(order)

@@ -43,6 +43,7 @@ from services.worker.spec import (
     ReadyMessage,
     StartedMessage,
     StoppedMessage,
+    TrainerMessage,
 )
 from services.worker.trainer import Exited
 from services.worker.workplace import Workplace, make_spec
@@ -121,8 +122,12 @@ def hold(place: Workplace, job: FineTuningJob, inbox: Inbox) -> Iterator[Lease]:
 def train(place: Workplace, job: FineTuningJob, lease: Lease, inbox: Inbox) -> DoneMessage:
     """Run the trainer to its end, passing on what it tells; raises Interrupted, AttemptFailed."""
     place.trainer.train(make_spec(place, job), inbox.put)
+    patience = place.settings.trainer_start_seconds
     while True:
-        match inbox.get():
+        message = hear(inbox, patience)
+        if not isinstance(message, ReadyMessage):
+            patience = place.settings.trainer_silence_seconds
+        match message:
             case StartedMessage() as started:
                 lease.write(partial(enter_running, job=job, started=started))
             case DoneMessage() as done:
@@ -137,6 +142,15 @@ def train(place: Workplace, job: FineTuningJob, lease: Lease, inbox: Inbox) -> D
                 raise AttemptFailed(Cause.CRASH, "The trainer stopped without being asked")
             case news:
                 pass_on(news, lease)
+
+
+def hear(inbox: Inbox, seconds: float) -> TrainerMessage | Exited | Order:
+    """Return the next message; a trainer that is silent for ``seconds`` has crashed."""
+    try:
+        return inbox.get(timeout=seconds)
+    except Empty:
+        message = f"The trainer gave no sign of life for {seconds:g} s"
+        raise AttemptFailed(Cause.CRASH, message) from None
 
 
 def own(done: DoneMessage, attempt_dir: Path) -> DoneMessage:

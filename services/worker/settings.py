@@ -29,6 +29,10 @@ class WorkerSettings(
     """Part of a run's identity: bit-for-bit resumption needs the same number."""
     trainer_jobs: int = Field(50, ge=1)
     """The trainer process is replaced after so many jobs."""
+    trainer_start_seconds: Seconds = 900
+    """A trainer that has said nothing of its job by then, its weights loaded or not, is killed."""
+    trainer_silence_seconds: Seconds = 300
+    """Later it speaks after every step and while it prepares; a longer silence is a crash."""
     abort_grace_seconds: Seconds = 2
     """A cancelled trainer is killed after this; with the heartbeat it stays well under 10 s."""
     stop_grace_seconds: Seconds = 45

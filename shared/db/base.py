@@ -8,11 +8,21 @@ nobody's); ``tailor_system`` sees all rows and serves key look-up, admin, worker
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Annotated, Any
+from math import ceil
+from typing import Annotated, Any, TypeVar
 
-from sqlalchemy import DateTime, Engine, MetaData, String, create_engine, func, text
+import psycopg
+from psycopg.abc import PQGen
+from sqlalchemy import DateTime, Engine, MetaData, String, create_engine, event, func, text
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
+
+ANSWER_SECONDS = 15.0
+"""Nobody waits longer for one answer of the database, unless its settings say so."""
+READ_ONLY = "25006"
+"""SQLSTATE of a write on a standby: the old primary after a failover."""
+V = TypeVar("V")
 
 Id = Annotated[str, mapped_column(String(48), primary_key=True)]
 Timestamp = Annotated[datetime, mapped_column(DateTime(timezone=True))]
@@ -36,9 +46,60 @@ class Row(DeclarativeBase):
     type_annotation_map = {dict[str, Any]: JSONB, list[Any]: JSONB}  # noqa: RUF012  SQLAlchemy's own hook
 
 
-def make_engine(url: str, pool_size: int = 5) -> Engine:
-    """Build an engine whose connections are checked before use, so a restarted PostgreSQL heals."""
-    return create_engine(url, pool_size=pool_size, pool_pre_ping=True, pool_timeout=10)
+def make_engine(url: str, pool_size: int = 5, answer_seconds: float = ANSWER_SECONDS) -> Engine:
+    """Build an engine whose every wait for the database has an end.
+
+    Connections are checked before use, so a restarted PostgreSQL heals. A statement, commit or
+    connection that takes longer than ``answer_seconds`` raises OperationalError, also where the
+    server is stopped or the network swallows everything; its connection is closed.
+    """
+    engine = create_engine(
+        url,
+        pool_size=pool_size,
+        pool_pre_ping=True,
+        pool_timeout=10,
+        connect_args={"connect_timeout": ceil(answer_seconds)}
+        | ({} if "options" in make_url(url).query else _server_limit(answer_seconds)),
+    )
+
+    @event.listens_for(engine, "do_connect")
+    def connect(
+        _dialect: Any, _record: Any, arguments: list[Any], named: dict[str, Any]
+    ) -> "_Impatient":
+        connection = _Impatient.connect(*arguments, **named)
+        connection.answer_seconds = answer_seconds
+        return connection
+
+    @event.listens_for(engine, "handle_error")
+    def leave_a_standby(context: ExceptionContext) -> None:
+        # The pool would hand out its connections for ever; a new one finds the new primary.
+        if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+            context.is_disconnect = True
+
+    return engine
+
+
+def _server_limit(answer_seconds: float) -> dict[str, str]:
+    # The server, too, shall give up what nobody waits for, with its locks.
+    return {"options": f"-c statement_timeout={ceil(answer_seconds * 1000)}"}
+
+
+class _Impatient(psycopg.Connection[Any]):
+    """A connection that closes itself when an answer takes too long.
+
+    PostgreSQL's own ``statement_timeout`` needs a server that still runs.
+    """
+
+    answer_seconds = ANSWER_SECONDS
+
+    def wait(self, gen: PQGen[V], interval: float = 0.1, timeout: float | None = None) -> V:
+        try:
+            return super().wait(gen, interval, timeout or self.answer_seconds)
+        except psycopg.errors._WaitTimeout:
+            self.close()
+            raise psycopg.OperationalError(
+                f"the database did not answer within {self.answer_seconds:g} s"
+            ) from None
 
 
 @contextmanager

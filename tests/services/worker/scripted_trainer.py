@@ -77,6 +77,8 @@ def run(spec):
     script = json.loads((spec.train_rows.parent / "script.json").read_bytes())
     fault = script.get("faults", {}).get(str(spec.attempt), {})
     steps, first = script["steps"], resumed_step(spec)
+    if fault.get("at") == 0:
+        fail(fault["do"])
     say(started(first, steps))
     for step in range(first + 1, steps + 1):
         if fault.get("at") == step:
