@@ -38,7 +38,7 @@ def standing_still(pid):
 
 def ask_a_backend_that_stands_still(engine):
     """Return the process that the pool had at hand."""
-    with transaction(engine) as session:
+    with Session(engine) as session:
         backend = backend_of(session)
         with standing_still(backend), pytest.raises(OperationalError, match="did not answer"):
             session.execute(text("SELECT 1"))
