@@ -187,6 +187,7 @@ class _Body:
             return await self._receive()
         with anyio.CancelScope(deadline=self._deadline):
             return await self._receive()
+        self.unread = False  # it has had its time, also for the answer's sake
         raise RequestTimeout(f"The body did not arrive within {self._seconds:g} seconds.")
 
     async def drain(self) -> None:

@@ -25,6 +25,9 @@ from shared.errors import (
 
 MAX_HEAD_BYTES = 64 * 2**10
 """Of request line and headers together; also of what frames a chunked body without being body."""
+LINGER_SECONDS = 2.0
+"""How long what still comes is thrown away after a refusal: closing a socket with unread data
+resets it, and the client would lose the answer."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,11 @@ class LimitedHttp(HttpToolsProtocol):
         super().connection_made(transport)
         self._overhead = 0  # bytes since the parser last finished a head or found a body
         self._moved = False
+        self._refused = False
         self._head_timer: asyncio.TimerHandle | None = None
         if len(self.connections) > self.limits.connections:
             self._refuse(UpstreamUnavailable("Too many connections are open; try again shortly."))
+            self.transport.close()
         else:
             self._start_head_timer()
 
@@ -82,7 +87,7 @@ class LimitedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand on no more at a time than the head may still have."""
-        while data and not self.transport.is_closing():
+        while data and self._is_open():
             room = MAX_HEAD_BYTES - self._overhead
             piece, data = data[:room], data[room:]
             self._moved = False
@@ -92,7 +97,7 @@ class LimitedHttp(HttpToolsProtocol):
                 self._refuse(
                     HeadersTooLarge(f"The headers are longer than {MAX_HEAD_BYTES} bytes.")
                 )
-        if self._is_idle() and self._head_timer is None and not self.transport.is_closing():
+        if self._is_idle() and self._head_timer is None and self._is_open():
             self._start_head_timer()
 
     def on_headers_complete(self) -> None:
@@ -124,6 +129,9 @@ class LimitedHttp(HttpToolsProtocol):
         """Answer what is not HTTP, in the shape of all errors."""
         self._refuse(InvalidRequest(msg, code="invalid_http"))
 
+    def _is_open(self) -> bool:
+        return not self._refused and not self.transport.is_closing()
+
     def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
@@ -143,12 +151,17 @@ class LimitedHttp(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, error: TailorError) -> None:
-        """Answer from outside the application, and close."""
-        if self._is_idle() and not self.transport.is_closing():
-            body = json.dumps(payload(error)).encode()
-            self.transport.write(
-                STATUS_LINE[error.status] + b"content-type: application/json\r\n"
-                b"connection: close\r\n"
-                b"content-length: " + str(len(body)).encode() + b"\r\n\r\n" + body
-            )
-        self.transport.close()
+        """Answer from outside the application, and close soon."""
+        if not self._is_idle() or not self._is_open():
+            self.transport.close()
+            return
+        self._refused = True
+        body = json.dumps(payload(error)).encode()
+        self.transport.write(
+            STATUS_LINE[error.status] + b"content-type: application/json\r\n"
+            b"connection: close\r\n"
+            b"content-length: " + str(len(body)).encode() + b"\r\n\r\n" + body
+        )
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)
