@@ -20,6 +20,7 @@ BODY = json.dumps(ASKED, ensure_ascii=False).encode()
 def post(tenant: Tenant, body: bytes, **headers: str) -> tuple[int, dict[str, Any]]:
     """Send a chat and return status and error."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
+    named.setdefault("content-type", "application/json")
     answer = tenant.http.post(URL, content=body, headers=named)
     return answer.status_code, answer.json().get("error", {})
 
@@ -43,7 +44,8 @@ def test_json_is_read_whatever_it_is_called(
     tenant: Tenant, upstream: Upstream, kind: str | None
 ) -> None:
     upstream.script = whole_answer
-    assert post(tenant, BODY, **({"content_type": kind} if kind is not None else {}))[0] == 200
+    headers = {"content-type": kind} if kind is not None else {}
+    assert tenant.http.post(URL, content=BODY, headers=headers).status_code == 200
     assert upstream.seen[0].body["messages"] == ASKED["messages"]
 
 
@@ -121,7 +123,8 @@ def test_a_body_in_another_encoding_is_told_so(tenant: Tenant, encoding: str) ->
 def test_what_is_no_json_object_is_refused_in_the_senders_words(
     tenant: Tenant, url: str, body: bytes, said: str
 ) -> None:
-    kind = {"content-type": "application/x-www-form-urlencoded"} if b"=" in body else {}
+    form = b"=" in body
+    kind = {"content-type": f"application/{'x-www-form-urlencoded' if form else 'json'}"}
     answer = tenant.http.post(url, content=body, headers=kind)
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["param"]) == (400, "invalid_json", None)
@@ -169,7 +172,8 @@ def test_half_a_character_is_a_400_that_names_its_place(
 def test_half_a_character_in_a_job_is_a_400(tenant: Tenant, field: str) -> None:
     value = {"a": HALF} if field == "metadata" else HALF
     body = json.dumps({"model": BASE, "training_file": "x", field: value}).encode()
-    answer = tenant.http.post("/v1/fine_tuning/jobs", content=body)
+    kind = {"content-type": "application/json"}
+    answer = tenant.http.post("/v1/fine_tuning/jobs", content=body, headers=kind)
     assert answer.status_code == 400
     assert answer.json()["error"]["param"].startswith(field)
 
