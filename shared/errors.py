@@ -5,9 +5,12 @@ TailorError
 ├── AuthenticationFailed      401  missing, malformed or revoked key
 ├── PermissionDenied          403  the key is valid but not for this (admin routes)
 ├── NotFound                  404  missing, or another tenant's: indistinguishable
+├── RequestTimeout            408  the request did not arrive in time
 ├── Conflict                  409  the object's state does not allow this
 ├── PayloadTooLarge           413
+├── UnsupportedMediaType      415  the body is packed in a way that is not read here
 ├── RateLimited               429
+├── HeadersTooLarge           431
 ├── UpstreamUnavailable       503  the inference service or the database is away
 └── LeaseLost                 (never on the wire) somebody else owns the job now
 
@@ -63,6 +66,14 @@ class NotFound(TailorError):
     default_code = "not_found"
 
 
+class RequestTimeout(TailorError):
+    """The request did not arrive in time."""
+
+    status = 408
+    type = "invalid_request_error"
+    default_code = "request_timeout"
+
+
 class Conflict(TailorError):
     """The object's present state does not allow the request; retrying cannot help."""
 
@@ -77,6 +88,22 @@ class PayloadTooLarge(TailorError):
     status = 413
     type = "invalid_request_error"
     default_code = "payload_too_large"
+
+
+class UnsupportedMediaType(TailorError):
+    """The body is encoded in a way that is not read here."""
+
+    status = 415
+    type = "invalid_request_error"
+    default_code = "unsupported_media_type"
+
+
+class HeadersTooLarge(TailorError):
+    """Request line and headers are longer than the limit."""
+
+    status = 431
+    type = "invalid_request_error"
+    default_code = "headers_too_large"
 
 
 class RateLimited(TailorError):

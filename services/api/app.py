@@ -1,13 +1,15 @@
 """The API application: ``create_app(settings)`` builds its parts and routes; nothing at import."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
 from anyio import CapacityLimiter, Path
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
-from services.api import health
+from services.api import health, unsupported
 from services.api.admin.routes import router as admin_routes
 from services.api.auth import KeyRing
 from services.api.completions.routes import router as completion_routes
@@ -24,16 +26,31 @@ from shared.db import make_engine
 from shared.storage import LocalStore
 from shared.task_queue import Doorbell, make_celery
 
+EXPOSED_HEADERS = (
+    "x-request-id",
+    "x-should-retry",
+    "retry-after",
+    "retry-after-ms",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-requests",
+    "x-ratelimit-reset-tokens",
+)
+"""What a page may read besides the few headers that browsers always show."""
+
 
 def create_app(settings: ApiSettings) -> FastAPI:
     """Build the application; connections are opened when they are first needed."""
     parts = _build_parts(settings)
-    app = FastAPI(title="Tailor", openapi_url=None, lifespan=_lifespan)
+    app = FastAPI(title="Tailor", openapi_url=None, redirect_slashes=False, lifespan=_lifespan)
     app.state.parts = parts
     app.include_router(health.router)
     app.include_router(admin_routes)
     for router in (file_routes, job_routes, model_routes, completion_routes):
         app.include_router(router, prefix="/v1")
+    app.router.routes.extend(unsupported.routes())
     add_error_handlers(app)
     app.add_middleware(
         FrontDoor,
@@ -41,8 +58,29 @@ def create_app(settings: ApiSettings) -> FastAPI:
         metrics=parts.metrics,
         upload_max_bytes=settings.upload_max_bytes,
         json_max_bytes=settings.json_max_bytes,
+        receive_seconds=settings.receive_seconds,
     )
+    if settings.cors_origins:
+        _allow_browsers(app, settings.cors_origins)
     return app
+
+
+def _allow_browsers(app: FastAPI, origins: tuple[str, ...]) -> None:
+    """Answer preflights, which come without a key, and let pages read every answer."""
+    # Outside the front door, so that its refusals can be read as well. No credentials: keys are
+    # sent by hand, and nothing here looks at a cookie.
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=[origin for origin in origins if origin == "*"],
+        allow_origin_regex="|".join(_pattern(origin) for origin in origins),
+        allow_methods=["GET", "HEAD", "POST", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=EXPOSED_HEADERS,
+    )
+
+
+def _pattern(origin: str) -> str:
+    return re.escape(origin).replace(r"\*", "[A-Za-z0-9.-]*")
 
 
 def _build_parts(settings: ApiSettings) -> Parts:

@@ -62,7 +62,7 @@ class KeyRing:
         with transaction(self._engine) as session:
             key = find_key(session, secret)
             if key is None:
-                raise AuthenticationFailed("The API key is not valid.")
+                raise AuthenticationFailed("The API key is not valid, or it was revoked.")
             return Caller(key.id, key.tenant_id)
 
     def _remember(self, digest: str, caller: Caller) -> None:

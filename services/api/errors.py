@@ -1,7 +1,7 @@
 """Every error leaves in OpenAI's shape, from this one place, with all four keys."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,6 +11,7 @@ from sqlalchemy.exc import DataError, DisconnectionError, InterfaceError, Operat
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from shared.errors import (
     AuthenticationFailed,
@@ -19,12 +20,19 @@ from shared.errors import (
     LeaseLost,
     NotFound,
     RateLimited,
+    RequestTimeout,
     TailorError,
     UpstreamUnavailable,
 )
 
 _UNION_TAGS = {"int", "float", "str", "bool"}
 _NAME = re.compile(r"\w+")
+_HEADER = re.compile(r"[\w-]+")
+MAX_NAME = 64
+"""Of a caller's own names no more than this is repeated to the caller."""
+OBJECT_WANTED = {"model_type", "model_attributes_type", "dict_type"}
+UNSUPPORTED = "unsupported"
+"""Type of a validator's own error whose message says by name what is not supported."""
 
 
 class MethodNotAllowed(TailorError):
@@ -33,6 +41,10 @@ class MethodNotAllowed(TailorError):
     status = 405
     type = "invalid_request_error"
     default_code = "method_not_allowed"
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        self.allowed = ", ".join(sorted(allowed))
+        super().__init__(f"This URL knows only {self.allowed}.")
 
 
 def payload(error: TailorError) -> dict[str, Any]:
@@ -59,6 +71,10 @@ def _headers(error: TailorError) -> dict[str, str]:
             return {"x-should-retry": "false"}
         case UpstreamUnavailable() | RateLimited():
             return {"retry-after": "2"}
+        case MethodNotAllowed():
+            return {"allow": error.allowed}
+        case RequestTimeout():
+            return {"connection": "close"}
         case AuthenticationFailed():
             return {"www-authenticate": "Bearer"}
     return {}
@@ -73,10 +89,20 @@ def add_error_handlers(app: FastAPI) -> None:
 def _handler(
     translate: Callable[[Any], TailorError],
 ) -> Callable[[Request, Exception], JSONResponse]:
-    def handle(_request: Request, error: Exception) -> JSONResponse:
+    def handle(request: Request, error: Exception) -> JSONResponse:
+        if isinstance(error, HTTPException) and error.status_code == 405:
+            return response(MethodNotAllowed(_methods(request)))
         return response(translate(error))
 
     return handle
+
+
+def _methods(request: Request) -> list[str]:
+    """Return all methods of a path: the framework names those of its first route only."""
+    matching = [
+        route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE
+    ]
+    return sorted({method for route in matching for method in route.methods})
 
 
 def translated(error: Exception) -> TailorError | None:
@@ -101,8 +127,6 @@ def _of_framework(error: HTTPException) -> TailorError:
         return error.__cause__
     if error.status_code == 404:
         return NotFound("There is nothing at this URL.", code="unknown_url")
-    if error.status_code == 405:
-        return MethodNotAllowed("This URL does not know this method.")
     return InvalidRequest(str(error.detail))
 
 
@@ -114,19 +138,30 @@ def _of_validation(error: RequestValidationError) -> TailorError:
         return InvalidRequest(
             f"The parameter '{param}' is not supported.", param, "unsupported_parameter"
         )
-    if first["type"] == "json_invalid":
-        return InvalidRequest("The body is not valid JSON.", code="invalid_json")
+    own = next((p for p in problems if p["type"] == UNSUPPORTED), None)
+    if own is not None:
+        param = _param(own["loc"])
+        return InvalidRequest(f"{param}: {own['msg']}.", param, "unsupported_parameter")
     # The members of a union each say what they would have taken.
-    messages = dict.fromkeys(p["msg"] for p in problems if _param(p["loc"]) == param)
+    messages = dict.fromkeys(_message(p) for p in problems if _param(p["loc"]) == param)
     code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
-    return InvalidRequest(f"{param or 'The body'}: {' or '.join(messages)}.", param, code)
+    subject = f"The header {param}" if first["loc"][0] == "header" else param or "The body"
+    return InvalidRequest(f"{subject}: {' or '.join(messages)}.", param, code)
+
+
+def _message(problem: Mapping[str, Any]) -> str:
+    if problem["type"] in OBJECT_WANTED:
+        return "Input should be a JSON object"
+    return str(problem["msg"]).removeprefix("Value error, ")
 
 
 def _param(location: Sequence[str | int]) -> str | None:
+    """Return the place as callers write it, without the names that the schemas' unions have."""
+    name = _HEADER if location[0] == "header" else _NAME
     names = [
-        str(part)
+        str(part)[:MAX_NAME]
         for part in location[1:]
-        if isinstance(part, int) or (_NAME.fullmatch(part) and part not in _UNION_TAGS)
+        if isinstance(part, int) or (name.fullmatch(part) and part not in _UNION_TAGS)
     ]
     return ".".join(names) or None
 

@@ -5,18 +5,21 @@ the size may wait for that.
 """
 
 import logging
+import re
 import time
 import traceback
+from typing import Any
 
 import anyio
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.api.auth import Caller, KeyRing
 from services.api.errors import response, translated
 from services.api.metrics import Metrics
-from shared.errors import PayloadTooLarge, TailorError
+from shared.errors import PayloadTooLarge, RequestTimeout, TailorError
 from shared.ids import new_id
 from shared.telemetry import log_context
 
@@ -35,23 +38,29 @@ class FrontDoor:
     def __init__(
         self,
         app: ASGIApp,
+        *,
         keys: KeyRing,
         metrics: Metrics,
         upload_max_bytes: int,
         json_max_bytes: int,
+        receive_seconds: float,
     ) -> None:
         self._app = app
         self._keys = keys
         self._metrics = metrics
         self._upload_max_bytes = upload_max_bytes
         self._json_max_bytes = json_max_bytes
+        self._receive_seconds = receive_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection's request (or the application's start and stop)."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = _Body(scope, receive, self._limit(scope))
+        # Clients join a base URL and a path with too many slashes; a redirect would name a host
+        # of the caller's choice.
+        scope = {**scope, "path": re.sub("/{2,}", "/", scope["path"]).rstrip("/") or "/"}
+        body = self._body(scope, receive)
         answer = _Answer(send, body, new_id("req_"))
         began = time.perf_counter()
         with log_context(request_id=answer.request_id):
@@ -70,7 +79,9 @@ class FrontDoor:
         except Exception as error:  # the outermost loop of a request
             if answer.status:
                 raise
-            await response(_last_word(error))(scope, body.receive, answer.send)
+            told = _last_word(error)
+            scope["state"]["refused"] = told.message if told.status in {401, 403} else told.code
+            await response(told)(scope, body.receive, answer.send)
 
     async def _admit(self, scope: Scope, body: "_Body") -> None:
         """Check key and declared size; no byte of the body has been read."""
@@ -79,22 +90,43 @@ class FrontDoor:
         body.check_declared_size()
         scope.setdefault("state", {})["caller"] = caller
 
-    def _limit(self, scope: Scope) -> int:
+    def _body(self, scope: Scope, receive: Receive) -> "_Body":
         if scope["path"] == UPLOAD_PATH:
-            return self._upload_max_bytes + MULTIPART_OVERHEAD
-        return self._json_max_bytes
+            return _Body(scope, receive, self._upload_max_bytes + MULTIPART_OVERHEAD, None)
+        return _Body(scope, receive, self._json_max_bytes, self._receive_seconds)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         # The route's pattern, not the path, and no method that a caller makes up: paths carry ids,
         # and either would make endless metrics.
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
-        route = getattr(scope.get("route"), "path", "unknown")
+        route = _pattern(scope)
         self._metrics.requests.labels(method, route, status).inc()
         self._metrics.seconds.labels(method, route).observe(seconds)
-        caller: Caller | None = scope.get("state", {}).get("caller")
-        data = {"method": method, "route": route, "status": status}
-        tenant = {"tenant_id": caller.tenant_id} if caller and caller.tenant_id else {}
-        log.info("request", extra={"data": {**data, **tenant, "seconds": round(seconds, 4)}})
+        data = {"method": method, "route": route, "status": status, **_who(scope)}
+        log.info("request", extra={"data": {**data, "seconds": round(seconds, 4)}})
+
+
+def _pattern(scope: Scope) -> str:
+    """Return the route's pattern, also of a request that was refused before it was routed."""
+    if "route" not in scope:
+        for route in scope["app"].routes:
+            if route.matches(scope)[0] is not Match.NONE:
+                return str(route.path)
+    return getattr(scope.get("route"), "path", "unknown")
+
+
+def _who(scope: Scope) -> dict[str, Any]:
+    """Say who called, and why the front door refused the call if it did."""
+    state = scope.get("state", {})
+    caller: Caller | None = state.get("caller")
+    address = scope.get("client")
+    found = {
+        "client": address[0] if address else None,
+        "key_id": caller.key_id if caller else None,
+        "tenant_id": caller.tenant_id if caller else None,
+        "refused": state.get("refused"),
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _check_area(path: str, caller: Caller) -> None:
@@ -109,6 +141,8 @@ def _last_word(error: Exception) -> TailorError:
     if known is not None:
         return known
     # The message may hold rows or parameters: only its type and place are logged.
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
     place = "".join(traceback.format_tb(error.__traceback__))
     log.error("unexpected error", extra={"data": {"kind": type(error).__name__, "place": place}})
     return TailorError("The server made a mistake; it has been logged.", code="internal_error")
@@ -117,10 +151,12 @@ def _last_word(error: Exception) -> TailorError:
 class _Body:
     """The request's body, counted while it streams in."""
 
-    def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
+    def __init__(self, scope: Scope, receive: Receive, limit: int, seconds: float | None) -> None:
         self.headers = Headers(scope=scope)
         self._receive = receive
         self._limit = limit
+        self._seconds = seconds
+        self._deadline = anyio.current_time() + seconds if seconds else float("inf")
         self._seen = 0
         declared = self.headers.get("content-length", "0")
         self._declared = int(declared) if declared.isascii() and declared.isdigit() else 0
@@ -132,8 +168,11 @@ class _Body:
             raise self._too_large()
 
     async def receive(self) -> Message:
-        """Pass on the next piece; raise PayloadTooLarge as soon as the sum passes the limit."""
-        message = await self._receive()
+        """Pass on the next piece; raise PayloadTooLarge as soon as the sum passes the limit.
+
+        Raises RequestTimeout when the whole is not here in time.
+        """
+        message = await self._next()
         if message["type"] == "http.disconnect":
             self.unread = False
             return message
@@ -142,6 +181,14 @@ class _Body:
         if self._seen > self._limit:
             raise self._too_large()
         return message
+
+    async def _next(self) -> Message:
+        if not self.unread:
+            return await self._receive()
+        with anyio.CancelScope(deadline=self._deadline):
+            return await self._receive()
+        self.unread = False  # it has had its time, also for the answer's sake
+        raise RequestTimeout(f"The body did not arrive within {self._seconds:g} seconds.")
 
     async def drain(self) -> None:
         """Read and forget what still comes, for a few seconds.

@@ -9,8 +9,9 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.api.deps import PartsDep
+from services.api.json_body import ApiRoute
 
-router = APIRouter()
+router = APIRouter(route_class=ApiRoute)
 State = Literal["ok", "unreachable"]
 
 

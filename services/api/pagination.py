@@ -1,10 +1,11 @@
 """Cursor paging as OpenAI does it: ``after`` is the id of the last item of the page before."""
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from fastapi import Query
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 from sqlalchemy import ColumnElement, Select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
@@ -13,7 +14,24 @@ from shared.db import Row
 AnyRow = TypeVar("AnyRow", bound=Row)
 Item = TypeVar("Item")
 
+
+def id_of(prefix: str) -> AfterValidator:
+    """Refuse a cursor that cannot be an id of this list's items.
+
+    The item itself may be gone: a caller may delete what it has listed, and go on.
+    """
+    pattern = re.compile(re.escape(prefix) + r"[0-9A-Z]{26}")
+
+    def check(after: str | None) -> str | None:
+        if after is not None and not pattern.fullmatch(after):
+            raise ValueError(f"not the id of an item of this list ({prefix}…)")
+        return after
+
+    return AfterValidator(check)
+
+
 Cursor = Annotated[str | None, Query(max_length=64)]
+"""Narrow it to a list's items: ``Annotated[Cursor, id_of("file-")]``."""
 Limit = Annotated[int, Query(ge=1, le=100)]
 Order = Literal["asc", "desc"]
 

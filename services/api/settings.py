@@ -1,6 +1,8 @@
 """Settings of the API process, read once by ``__main__``."""
 
-from pydantic import Field, SecretStr
+from typing import Annotated
+
+from pydantic import Field, SecretStr, StringConstraints
 
 from shared.settings import (
     BrokerSettings,
@@ -10,6 +12,9 @@ from shared.settings import (
     StoreSettings,
     SystemDatabaseSettings,
 )
+
+Origin = Annotated[str, StringConstraints(pattern=r"^(\*|null|https?://[A-Za-z0-9.:*\[\]-]+)$")]
+"""As browsers send it: scheme, host and perhaps port, without a slash at the end."""
 
 
 class ApiSettings(
@@ -33,6 +38,14 @@ class ApiSettings(
     upload_max_bytes: int = Field(512 * 2**20, ge=1)
     """Of the file itself; OpenAI's limit."""
     json_max_bytes: int = Field(2 * 2**20, ge=1024)
+    """Of a JSON body, before and after it is unpacked."""
+    receive_seconds: Seconds = 30
+    """The headers of a request must arrive within this, and then once more a JSON body."""
+    max_connections: int = Field(2000, ge=1)
+    """Open at a time in one process; further ones are answered 503 and closed."""
+    cors_origins: tuple[Origin, ...] = ()
+    """Origins whose pages may call the API from a browser; a * stands for any part, * alone for
+    every page. Empty: none."""
     key_cache_seconds: Seconds = 5
     """How long a revoked key may still work."""
     retry_window_seconds: Seconds = 120

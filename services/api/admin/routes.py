@@ -4,16 +4,21 @@ POST|GET /admin/tenants · POST|GET /admin/tenants/{tenant_id}/keys
 DELETE /admin/keys/{key_id}. A key's secret is shown in the answer that makes it, and never again.
 """
 
+import logging
+from typing import Annotated
+
 from fastapi import APIRouter
 from sqlalchemy import select
 
 from services.api.admin import service
 from services.api.admin.schemas import KeyOut, NewKeyOut, NewTenantOut, TenantIn, TenantOut
 from services.api.deps import SystemSessionDep
-from services.api.pagination import Cursor, Limit, Listing, page
+from services.api.json_body import ApiRoute
+from services.api.pagination import Cursor, Limit, Listing, id_of, page
 from shared.tenants.models import ApiKey, Tenant
 
-router = APIRouter(prefix="/admin")
+log = logging.getLogger(__name__)
+router = APIRouter(prefix="/admin", route_class=ApiRoute)
 
 
 @router.post("/tenants", status_code=201)
@@ -21,13 +26,16 @@ def create_tenant(body: TenantIn, session: SystemSessionDep) -> NewTenantOut:
     """Create a tenant and its first key."""
     tenant = service.create_tenant(session, body.name)
     key, secret = service.create_key(session, tenant)
+    _log("tenant created", tenant.id, key.id)
     shown = TenantOut.of(tenant).model_dump()
     return NewTenantOut(**shown, api_key=secret, api_key_id=key.id)
 
 
 @router.get("/tenants")
 def list_tenants(
-    session: SystemSessionDep, after: Cursor = None, limit: Limit = 100
+    session: SystemSessionDep,
+    after: Annotated[Cursor, id_of("org-")] = None,
+    limit: Limit = 100,
 ) -> Listing[TenantOut]:
     """List the tenants, newest first."""
     rows, has_more = page(session, select(Tenant), Tenant.id, after=after, limit=limit)
@@ -38,12 +46,17 @@ def list_tenants(
 def create_key(tenant_id: str, session: SystemSessionDep) -> NewKeyOut:
     """Create a further key for a tenant."""
     tenant = service.find_tenant(session, tenant_id)
-    return NewKeyOut.of_new(*service.create_key(session, tenant))
+    key, secret = service.create_key(session, tenant)
+    _log("key created", tenant.id, key.id)
+    return NewKeyOut.of_new(key, secret)
 
 
 @router.get("/tenants/{tenant_id}/keys")
 def list_keys(
-    tenant_id: str, session: SystemSessionDep, after: Cursor = None, limit: Limit = 100
+    tenant_id: str,
+    session: SystemSessionDep,
+    after: Annotated[Cursor, id_of("key_")] = None,
+    limit: Limit = 100,
 ) -> Listing[KeyOut]:
     """List a tenant's keys, newest first, without their secrets."""
     service.find_tenant(session, tenant_id)
@@ -55,4 +68,10 @@ def list_keys(
 @router.delete("/keys/{key_id}")
 def revoke_key(key_id: str, session: SystemSessionDep) -> KeyOut:
     """Revoke a tenant's key; it stops working within seconds."""
-    return KeyOut.of(service.revoke_key(session, key_id))
+    key = service.revoke_key(session, key_id)
+    _log("key revoked", key.tenant_id, key.id)
+    return KeyOut.of(key)
+
+
+def _log(what: str, tenant_id: str | None, key_id: str) -> None:
+    log.info(what, extra={"data": {"tenant_id": tenant_id, "key_id": key_id}})

@@ -10,8 +10,9 @@ from services.api.completions.answers import CHAT, TEXT, Shape
 from services.api.completions.connection import while_connected
 from services.api.completions.schemas import ChatIn, CompletionIn, CompletionOptions
 from services.api.deps import Parts, PartsDep, TenantDep
+from services.api.json_body import ApiRoute
 
-router = APIRouter()
+router = APIRouter(route_class=ApiRoute)
 
 
 @router.post("/chat/completions")

@@ -6,7 +6,24 @@ every tenant, so the inference service only ever sees bodies that were built ane
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from services.api.completions.neutral import without_neutral
+from services.api.errors import UNSUPPORTED
+from shared.errors import InvalidRequest
+
+MAX_SEQUENCES = 128
+"""Answers that one request may ask for: prompts times ``n``."""
+GREEDY = 1e-5
+"""Temperatures below this are 0 to vLLM."""
 
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 _SEED_LIMIT = 2**63
@@ -21,6 +38,11 @@ class _Asked(BaseModel):
         if not isinstance(data, dict):
             return data
         return {key: value for key, value in data.items() if value is not None}
+
+
+def unsupported(what: str) -> PydanticCustomError:
+    """Build a validator's error that says by name what is not supported."""
+    return PydanticCustomError(UNSUPPORTED, "{what}", {"what": what})
 
 
 class StreamOptions(_Asked):
@@ -46,21 +68,30 @@ class CompletionOptions(_Asked):
     stream: bool = False
     stream_options: StreamOptions | None = None
 
-    user: str | None = None
-    """Accepted and not used, like the four below: they change nothing in an answer."""
-    metadata: dict[str, str] | None = None
-    store: bool | None = None
-    service_tier: str | None = None
-    safety_identifier: str | None = None
-
     FORWARDED: ClassVar[frozenset[str]] = frozenset(
         {"temperature", "top_p", "n", "stop", "seed", "presence_penalty", "frequency_penalty"}
     )
 
-    @model_validator(mode="after")
-    def _few_stops(self) -> "CompletionOptions":
-        if isinstance(self.stop, list) and len(self.stop) > 4:
+    @model_validator(mode="before")
+    @classmethod
+    def _neutral_means_absent(cls, data: Any) -> Any:
+        return without_neutral(data, cls.model_fields) if isinstance(data, dict) else data
+
+    @field_validator("stop", mode="after")
+    @classmethod
+    def _few_stops(cls, stop: str | list[str] | None) -> str | list[str] | None:
+        if isinstance(stop, list) and len(stop) > 4:
             raise ValueError("at most 4 stop sequences are allowed")
+        return stop
+
+    @model_validator(mode="after")
+    def _answers_may_differ(self) -> "CompletionOptions":
+        if self.n > 1 and self.temperature is not None and self.temperature < GREEDY:
+            raise InvalidRequest(
+                "n: at temperature 0 all answers are the same; ask for one, or raise temperature.",
+                "n",
+                "invalid_value",
+            )
         return self
 
     def answer_tokens(self) -> int | None:
@@ -77,19 +108,60 @@ class TextPart(_Asked):
 
     type: Literal["text"]
     text: str
+    cache_control: Any = None
+    """A hint that some clients add; there is nothing to steer here."""
 
 
 class ChatMessage(_Asked):
-    """One turn. The keys after ``name`` come back from our own answers, empty."""
+    """One turn. The keys after ``name`` come back from answers, here always empty."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart]
     name: str | None = None
-    refusal: None = None
-    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
-    audio: None = None
-    function_call: None = None
-    tool_calls: Annotated[list[Any], Field(max_length=0)] | None = None
+    annotations: Any = None
+    """Links into the text of an answer; nothing reads them."""
+    refusal: Any = None
+    reasoning_content: Any = None
+    audio: Any = None
+    function_call: Any = None
+    tool_calls: Any = None
+    tool_call_id: Any = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_means_absent(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        # Content that is null is not content that was forgotten.
+        return {key: value for key, value in data.items() if value is not None or key == "content"}
+
+    @field_validator(
+        "refusal", "reasoning_content", "audio", "function_call", "tool_calls", "tool_call_id"
+    )
+    @classmethod
+    def _come_back_empty(cls, value: Any) -> Any:
+        if value:
+            raise unsupported("not supported; the turns of a chat are text")
+        return value
+
+    @field_validator("role", mode="before")
+    @classmethod
+    def _no_tool_roles(cls, role: Any) -> Any:
+        if role in ("tool", "function"):
+            raise unsupported("messages of tools are not supported; the models answer with text")
+        return role
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _text_parts_only(cls, content: Any) -> Any:
+        if content is None:
+            raise ValueError("null is not a text; send the text, or leave the message out")
+        parts = content if isinstance(content, list) else []
+        for part in parts:
+            kind = part.get("type") if isinstance(part, dict) else None
+            if isinstance(kind, str) and kind != "text":
+                raise unsupported(f"{kind[:64]} parts are not supported; only text parts are")
+        return content
 
     def forwarded(self) -> dict[str, str]:
         """Return role and plain text, as the model was trained on them."""
@@ -104,6 +176,13 @@ class ResponseFormat(_Asked):
 
     type: Literal["text"]
 
+    @field_validator("type", mode="before")
+    @classmethod
+    def _no_structure(cls, kind: Any) -> Any:
+        if kind in ("json_object", "json_schema"):
+            raise unsupported(f"structured output ({kind}) is not supported; ask for it in words")
+        return kind
+
 
 class ChatIn(CompletionOptions):
     """The body of POST /v1/chat/completions."""
@@ -116,8 +195,10 @@ class ChatIn(CompletionOptions):
 
     @model_validator(mode="after")
     def _logprobs_first(self) -> "ChatIn":
-        if self.top_logprobs is not None and not self.logprobs:
-            raise ValueError("top_logprobs needs logprobs to be true")
+        if self.top_logprobs and not self.logprobs:
+            raise InvalidRequest(
+                "top_logprobs needs logprobs to be true.", "top_logprobs", "invalid_value"
+            )
         return self
 
     def answer_tokens(self) -> int | None:
@@ -139,8 +220,27 @@ Prompt = Annotated[str, StringConstraints(min_length=1)]
 class CompletionIn(CompletionOptions):
     """The body of POST /v1/completions."""
 
-    prompt: Prompt | Annotated[list[Prompt], Field(min_length=1, max_length=16)]
+    prompt: Prompt | Annotated[list[Prompt], Field(min_length=1, max_length=MAX_SEQUENCES)]
     logprobs: int | None = Field(None, ge=0, le=5)
+
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _text_and_no_tokens(cls, prompt: Any) -> Any:
+        if isinstance(prompt, list) and any(isinstance(item, int | list) for item in prompt):
+            raise unsupported("prompts of token ids are not supported; send the text")
+        return prompt
+
+    @model_validator(mode="after")
+    def _not_too_many(self) -> "CompletionIn":
+        prompts = len(self.prompt) if isinstance(self.prompt, list) else 1
+        if prompts * self.n > MAX_SEQUENCES:
+            raise InvalidRequest(
+                f"prompt: {prompts} prompts with n={self.n} ask for {prompts * self.n} answers; "
+                f"one request may ask for {MAX_SEQUENCES}.",
+                "prompt",
+                "invalid_value",
+            )
+        return self
 
     def answer_tokens(self) -> int:
         """Return the greatest length of an answer; OpenAI's own default here is 16."""

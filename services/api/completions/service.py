@@ -56,7 +56,7 @@ async def prepare(parts: Parts, tenant_id: str, shape: Shape, asked: CompletionO
     """Find the model and build the upstream request; raise what is wrong with it."""
     target = await to_thread.run_sync(_target, parts, tenant_id, asked.model)
     label = Label(new_id(shape.id_prefix), int(time.time()), asked.model)
-    meter = Meter(parts.metrics, tenant_id, asked.model, is_adapter=target.is_adapter)
+    meter = Meter(parts.metrics, tenant_id, asked.model, is_adapter=target.is_adapter, n=asked.n)
     return Call(parts, shape, asked, _body(parts, tenant_id, asked, target), label, meter)
 
 
@@ -66,7 +66,7 @@ async def answer(call: Call) -> dict[str, Any]:
         stack.callback(call.meter.record)
         with call.meter.noting_refusal():
             found = await upstream.read_whole(await _open(call, stack))
-        call.meter.count(found.get("usage"))
+        call.meter.count_whole(found.get("usage"))
         call.meter.outcome = "ok"
         return answers.whole(call.shape, call.label, found)
 
@@ -151,7 +151,7 @@ async def _relay(
         while event is not None:
             if "error" in event:
                 raise _error_in(event, call)
-            call.meter.count(event.get("usage"))
+            call.meter.count(event)
             for piece in _pieces(call, event):
                 yield _sse(piece)
             event = await anext(events, None)

@@ -10,10 +10,11 @@ from services.api.deps import PartsDep, SessionDep, TenantDep
 from services.api.files import service
 from services.api.files.schemas import FileDeleted, FileOut
 from services.api.files.upload import received
-from services.api.pagination import Cursor, EndedListing, Order, page
+from services.api.json_body import ApiRoute
+from services.api.pagination import Cursor, EndedListing, Order, id_of, page
 from shared.files.models import StoredFile
 
-router = APIRouter(prefix="/files")
+router = APIRouter(prefix="/files", route_class=ApiRoute)
 
 
 @router.post("")
@@ -32,7 +33,7 @@ def list_files(
     tenant_id: TenantDep,
     session: SessionDep,
     purpose: Annotated[str | None, Query(max_length=32)] = None,
-    after: Cursor = None,
+    after: Annotated[Cursor, id_of("file-")] = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
     order: Order = "desc",
 ) -> EndedListing[FileOut]:

@@ -34,7 +34,8 @@ class FileOut(BaseModel):
             created_at=int(row.created_at.timestamp()),
             expires_at=int(row.expires_at.timestamp()) if row.expires_at else None,
             filename=row.filename,
-            purpose=row.purpose,
+            # OpenAI's own clients do not know this one in an answer.
+            purpose="user_data" if row.purpose == "evals" else row.purpose,
             status=row.status,
             status_details=row.status_details,
             report=row.report or None,

@@ -9,16 +9,18 @@ from sqlalchemy.orm import Session
 
 from services.api.deps import PartsDep, SessionDep, TenantDep
 from services.api.jobs import service
-from services.api.jobs.schemas import CheckpointOut, EventOut, JobIn, JobOut
+from services.api.jobs.schemas import CheckpointOut, EventOut, JobIn, JobOut, checkpoint_step
+from services.api.json_body import ApiRoute
 from services.api.models.service import callable_adapters, find_base, unknown_model
-from services.api.pagination import Cursor, EndedListing, Limit, Listing, page
+from services.api.pagination import Cursor, EndedListing, Limit, Listing, id_of, page
 from shared.adapters.models import Adapter
 from shared.clock import now
 from shared.db import tenant_transaction
+from shared.errors import InvalidRequest, TailorError
 from shared.jobs.models import FineTuningJob, JobEvent
 from shared.tenants.models import owned_by
 
-router = APIRouter(prefix="/fine_tuning/jobs")
+router = APIRouter(prefix="/fine_tuning/jobs", route_class=ApiRoute)
 
 
 @router.post("")
@@ -32,7 +34,7 @@ def create_job(
     """Queue a fine-tuning job."""
     base = find_base(parts.catalog, parts.settings, body.model)
     if base is None:
-        raise unknown_model(body.model)
+        raise _not_a_base(body.model)
     window = parts.settings.retry_window_seconds
     repeat = service.Repeat(idempotency_key, x_stainless_retry_count > 0, window)
     with tenant_transaction(parts.tenant_engine, tenant_id) as session:
@@ -49,7 +51,7 @@ def list_jobs(
     request: Request,
     tenant_id: TenantDep,
     session: SessionDep,
-    after: Cursor = None,
+    after: Annotated[Cursor, id_of("ftjob-")] = None,
     limit: Limit = 20,
 ) -> Listing[JobOut]:
     """List the tenant's jobs, newest first, perhaps only those with certain metadata."""
@@ -75,7 +77,7 @@ def list_events(
     job_id: str,
     tenant_id: TenantDep,
     session: SessionDep,
-    after: Cursor = None,
+    after: Annotated[Cursor, id_of("ftevent-")] = None,
     limit: Limit = 20,
 ) -> Listing[EventOut]:
     """List a job's events, newest first."""
@@ -99,13 +101,23 @@ def list_checkpoints(
     query = callable_adapters(tenant_id).where(
         Adapter.job_id == job_id, Adapter.kind == "checkpoint"
     )
-    # A checkpoint's id ends with its step.
-    step = (after or "").rpartition("_")[2]
-    beyond = int(step) if step.isdecimal() else None
+    beyond = checkpoint_step(after, job_id) if after is not None else None
     rows, has_more = page(session, query, Adapter.step, after=beyond, limit=limit)
     data = [CheckpointOut.of(row, job_id) for row in rows]
     ends = {"first_id": data[0].id, "last_id": data[-1].id} if data else {}
     return EndedListing(data=data, has_more=has_more, **ends)
+
+
+def _not_a_base(name: str) -> TailorError:
+    # Said of every such name, so that nobody learns whether another tenant's model exists.
+    if name.startswith("ft:"):
+        return InvalidRequest(
+            "Training starts from a base model; to go on from a fine-tuned one is not supported. "
+            "Train the base again with all rows.",
+            "model",
+            "model_not_trainable",
+        )
+    return unknown_model(name)
 
 
 def _shown(session: Session, tenant_id: str, jobs: Sequence[FineTuningJob]) -> list[JobOut]:

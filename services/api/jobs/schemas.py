@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from shared.adapters.models import Adapter
+from shared.errors import InvalidRequest
 from shared.jobs.hyperparameters import Requested
 from shared.jobs.models import FineTuningJob, JobEvent
 from shared.jobs.state import State
@@ -191,13 +192,25 @@ class CheckpointOut(BaseModel):
     def of(cls, row: Adapter, job_id: str) -> "CheckpointOut":
         """Show an adapter's row."""
         return cls(
-            id=f"ftckpt_{job_id.removeprefix('ftjob-')}_{row.step}",
+            id=_checkpoint_prefix(job_id) + str(row.step),
             created_at=int(row.created_at.timestamp()),
             fine_tuned_model_checkpoint=row.model,
             fine_tuning_job_id=job_id,
             step_number=row.step,
             metrics=row.metrics,
         )
+
+
+def checkpoint_step(checkpoint_id: str, job_id: str) -> int:
+    """Return the step in a checkpoint's id; raise InvalidRequest for what is none of the job's."""
+    step = checkpoint_id.removeprefix(_checkpoint_prefix(job_id))
+    if not (step.isascii() and step.isdecimal() and len(step) <= 9):
+        raise InvalidRequest("after: not the id of a checkpoint of this job.", "after")
+    return int(step)
+
+
+def _checkpoint_prefix(job_id: str) -> str:
+    return f"ftckpt_{job_id.removeprefix('ftjob-')}_"
 
 
 def _seconds(moment: datetime | None) -> int | None:

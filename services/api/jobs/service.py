@@ -117,6 +117,13 @@ def _refuse_unsupported(asked: JobIn) -> None:
         raise InvalidRequest(
             "Only the method 'supervised' is supported so far.", "method.type", "unsupported"
         )
+    for name in ("dpo", "reinforcement"):
+        if asked.method is not None and getattr(asked.method, name) is not None:
+            raise InvalidRequest(
+                f"Only the method 'supervised' is supported so far, without '{name}' beside it.",
+                f"method.{name}",
+                "unsupported",
+            )
     if asked.integrations:
         raise InvalidRequest("Integrations are not supported.", "integrations", "unsupported")
 

@@ -3,11 +3,12 @@
 from fastapi import APIRouter
 
 from services.api.deps import PartsDep, SessionDep, TenantDep
+from services.api.json_body import ApiRoute
 from services.api.models import service
 from services.api.models.schemas import ModelDeleted, ModelList, ModelOut
 from shared.adapters.models import Adapter
 
-router = APIRouter(prefix="/models")
+router = APIRouter(prefix="/models", route_class=ApiRoute)
 
 
 @router.get("")

@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from services.api.app import create_app
+from services.api.server import server_config
 from services.api.settings import ApiSettings
 from shared.adapters.models import Adapter
 from shared.db import make_engine, transaction
@@ -143,7 +144,7 @@ def running_api(
         system = make_engine(database.system_url)
         admin_key = new_secret(admin=True)
         install_admin_key(system, admin_key)
-        with served(create_app(settings)) as url:
+        with served(create_app(settings), settings) as url:
             api = Api(url, settings, LocalStore(settings.store_dir), system, admin_key)
             yield api
             api.close()
@@ -151,12 +152,9 @@ def running_api(
 
 
 @contextmanager
-def served(app: Any) -> Iterator[str]:
-    """Run an ASGI application in a thread; yield its address."""
-    config = uvicorn.Config(
-        app, port=0, log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=5
-    )
-    server = uvicorn.Server(config)
+def served(app: Any, settings: ApiSettings) -> Iterator[str]:
+    """Run the API's application in a thread, served as it is; yield its address."""
+    server = uvicorn.Server(server_config(app, settings, port=0))
     thread = threading.Thread(target=server.run)
     thread.start()
     wait_until(lambda: server.started or not thread.is_alive(), "the API listens")

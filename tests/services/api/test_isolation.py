@@ -71,7 +71,9 @@ def test_a_strangers_id_answers_like_a_missing_one(
 ) -> None:
     theirs = ask(stranger, method, path, body, owned)
     assert theirs == ask(stranger, method, path, body, MISSING)
-    assert theirs[0] == 404
+    # To train on any fine-tuned model, whoever's, is refused before it is looked for.
+    expected = 400 if body.get("model") == "{model}" and "training_file" in body else 404
+    assert theirs[0] == expected
 
 
 def test_all_routes_with_an_id_or_a_body_are_walked(api: Api) -> None:
@@ -81,7 +83,7 @@ def test_all_routes_with_an_id_or_a_body_are_walked(api: Api) -> None:
         for route in create_app(api.settings).routes
         if isinstance(route, APIRoute) and route.path.startswith("/v1/")
         if "{" in route.path or route.body_field
-        for method in route.methods
+        for method in route.methods - {"HEAD"}
     }
     assert walked == with_an_id_or_a_body
 
