@@ -1,5 +1,6 @@
 """The two clients of the commands: OpenAI's own, and ours for the admin routes."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -52,6 +53,14 @@ class AdminClient:
         """Create a tenant; its first key is ``api_key``."""
         return self._ask("POST", "/admin/tenants", {"name": name})
 
+    def limits(self, tenant_id: str) -> dict[str, Any]:
+        """Return what a tenant may use."""
+        return self._ask("GET", f"/admin/tenants/{tenant_id}/limits")
+
+    def set_limits(self, tenant_id: str, own: dict[str, int]) -> dict[str, Any]:
+        """Replace a tenant's own limits; return what it may use now."""
+        return self._ask("PUT", f"/admin/tenants/{tenant_id}/limits", own)
+
     def create_key(self, tenant_id: str) -> dict[str, Any]:
         """Create a further key of a tenant: ``id``, ``api_key`` …."""
         return self._ask("POST", f"/admin/tenants/{tenant_id}/keys")
@@ -60,7 +69,9 @@ class AdminClient:
         """Close a key for ever."""
         self._ask("DELETE", f"/admin/keys/{key_id}")
 
-    def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> dict[str, Any]:
+    def _ask(
+        self, method: str, path: str, body: Mapping[str, object] | None = None
+    ) -> dict[str, Any]:
         response = self._http.request(method, path, json=body)
         if response.is_error:
             raise CommandFailed(message_of(response))

@@ -8,6 +8,7 @@ import typer
 
 from cli.client import AdminClient
 from cli.console import line_console
+from cli.errors import CommandFailed
 from cli.options import DataDir
 
 tenant_app = typer.Typer(help="Tenants: the companies that use this Tailor.", no_args_is_help=True)
@@ -35,6 +36,31 @@ def create_tenant(
         typer.echo(f"export TAILOR_API_KEY={shlex.quote(secret)}")
     else:
         _show_key(f"Tenant {tenant['name']} ({tenant['id']})", secret)
+
+
+@tenant_app.command("limits")
+def limits(
+    tenant_id: Annotated[str, typer.Argument(help="org-…, as printed by `tenant create`.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(help="NAME=NUMBER …: its own limits from now on. DEFAULT: none."),
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Show what a tenant may use, or set it: requests_per_minute=600 queued_jobs=10."""
+    with AdminClient.connect(data_dir) as admin:
+        found = admin.set_limits(tenant_id, _own(changes)) if changes else admin.limits(tenant_id)
+    for name, amount in found.items():
+        typer.echo(f"{name} = {amount}")
+
+
+def _own(changes: list[str]) -> dict[str, int]:
+    if changes == ["DEFAULT"]:
+        return {}
+    pairs = [change.partition("=") for change in changes]
+    if not all(number.isdecimal() for _, _, number in pairs):
+        raise CommandFailed("write NAME=NUMBER, for example queued_jobs=10, or DEFAULT alone")
+    return {name: int(number) for name, _, number in pairs}
 
 
 @key_app.command("create")

@@ -12,6 +12,7 @@ TailorError
 ├── RateLimited               429
 ├── HeadersTooLarge           431
 ├── UpstreamUnavailable       503  the inference service or the database is away
+├── InsufficientStorage       507  the disk is nearly full
 └── LeaseLost                 (never on the wire) somebody else owns the job now
 
 Every class pickles by its arguments, because Celery ships exceptions.
@@ -120,6 +121,14 @@ class UpstreamUnavailable(TailorError):
     status = 503
     type = "server_error"
     default_code = "service_unavailable"
+
+
+class InsufficientStorage(TailorError):
+    """The deployment's disk is nearly full; only its administrator can help."""
+
+    status = 507
+    type = "server_error"
+    default_code = "insufficient_storage"
 
 
 class LeaseLost(TailorError):

@@ -223,6 +223,19 @@ def database(postgres: PostgresServer) -> Iterator[Database]:
 @pytest.fixture
 def broker() -> Iterator[Broker]:
     """A running Valkey of this test's own (about 50 ms)."""
+    with _valkey() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def session_broker() -> Iterator[Broker]:
+    """A Valkey for tests that only count in it."""
+    with _valkey() as broker:
+        yield broker
+
+
+@contextmanager
+def _valkey() -> Iterator[Broker]:
     with short_folder() as folder, running(local_valkey.command(folder)) as process:
         wait_until((folder / "valkey.sock").exists, "Valkey's socket")
         with redis.Redis(unix_socket_path=str(folder / "valkey.sock")) as client:

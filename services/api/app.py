@@ -1,5 +1,6 @@
 """The API application: ``create_app(settings)`` builds its parts and routes; nothing at import."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ from services.api.front_door import FrontDoor
 from services.api.jobs.routes import router as job_routes
 from services.api.metrics import Metrics
 from services.api.models.routes import router as model_routes
+from services.api.rate_limits import RateLimits
 from services.api.settings import ApiSettings
 from shared.catalog import load_catalog
 from shared.db import make_engine
@@ -100,6 +102,7 @@ def _build_parts(settings: ApiSettings) -> Parts:
         doorbell=Doorbell(lambda: make_celery(settings.broker_url.get_secret_value())),
         metrics=Metrics(),
         inference=_inference_client(settings),
+        rates=RateLimits(settings.broker_url.get_secret_value()),
     )
 
 
@@ -122,7 +125,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     await Path(parts.store.incoming()).mkdir(parents=True, exist_ok=True)
     parts.doorbell.start()
+    loading = asyncio.create_task(parts.rates.start())
     yield
+    await loading
+    await parts.rates.close()
     parts.doorbell.stop()
     await parts.inference.aclose()
     parts.tenant_engine.dispose()

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from anyio import to_thread
 from sqlalchemy import Engine
@@ -10,6 +11,7 @@ from shared.clock import Clock
 from shared.db import transaction
 from shared.errors import AuthenticationFailed, PermissionDenied
 from shared.tenants.keys import find_key, hash_of
+from shared.tenants.models import Tenant
 
 MAX_REMEMBERED = 10_000
 
@@ -20,6 +22,8 @@ class Caller:
 
     key_id: str
     tenant_id: str | None
+    own_limits: dict[str, Any] | None = None
+    """The tenant's, over the deployment's."""
 
     def as_tenant(self) -> str:
         """Return the tenant's id; raise PermissionDenied for the administrator."""
@@ -63,7 +67,8 @@ class KeyRing:
             key = find_key(session, secret)
             if key is None:
                 raise AuthenticationFailed("The API key is not valid, or it was revoked.")
-            return Caller(key.id, key.tenant_id)
+            tenant = session.get(Tenant, key.tenant_id) if key.tenant_id else None
+            return Caller(key.id, key.tenant_id, tenant.limits if tenant else None)
 
     def _remember(self, digest: str, caller: Caller) -> None:
         if len(self._known) >= MAX_REMEMBERED:

@@ -12,11 +12,13 @@ from sqlalchemy.orm import Session
 
 from services.api.auth import Caller, KeyRing
 from services.api.metrics import Metrics
+from services.api.rate_limits import RateLimits
 from services.api.settings import ApiSettings
 from shared.catalog import Catalog
 from shared.db import tenant_transaction, transaction
 from shared.storage import LocalStore
 from shared.task_queue import Doorbell
+from shared.tenants.limits import Limits
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Parts:
     doorbell: Doorbell
     metrics: Metrics
     inference: httpx.AsyncClient
+    rates: RateLimits
 
 
 async def _parts(request: Request) -> Parts:
@@ -47,8 +50,15 @@ async def _tenant_id(request: Request) -> str:
     return caller.as_tenant()
 
 
+async def _limits(request: Request, parts: "PartsDep") -> Limits:
+    caller: Caller = request.state.caller
+    return parts.settings.limits_of(caller.own_limits)
+
+
 PartsDep = Annotated[Parts, Depends(_parts)]
 TenantDep = Annotated[str, Depends(_tenant_id)]
+LimitsDep = Annotated[Limits, Depends(_limits)]
+"""What the caller's tenant may use."""
 
 
 async def _place(parts: PartsDep) -> AsyncIterator[None]:

@@ -13,9 +13,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
+from services.api.rate_limits import LimitReached
 from shared.errors import (
     AuthenticationFailed,
     Conflict,
+    InsufficientStorage,
     InvalidRequest,
     LeaseLost,
     NotFound,
@@ -65,19 +67,22 @@ def response(error: TailorError) -> JSONResponse:
 
 
 def _headers(error: TailorError) -> dict[str, str]:
+    headers: dict[str, str] = {}
     match error:
-        case Conflict():
-            # The client would retry a 409 twice; a terminal state will not change.
-            return {"x-should-retry": "false"}
+        case LimitReached():
+            headers = error.headers
+        case Conflict() | InsufficientStorage():
+            # The client would retry it twice; a terminal state, or a full disk, will not change.
+            headers = {"x-should-retry": "false"}
         case UpstreamUnavailable() | RateLimited():
-            return {"retry-after": "2"}
+            headers = {"retry-after": "2"}
         case MethodNotAllowed():
-            return {"allow": error.allowed}
+            headers = {"allow": error.allowed}
         case RequestTimeout():
-            return {"connection": "close"}
+            headers = {"connection": "close"}
         case AuthenticationFailed():
-            return {"www-authenticate": "Bearer"}
-    return {}
+            headers = {"www-authenticate": "Bearer"}
+    return headers
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -12,6 +12,7 @@ from shared.settings import (
     StoreSettings,
     SystemDatabaseSettings,
 )
+from shared.tenants.limits import LimitSettings
 
 Origin = Annotated[str, StringConstraints(pattern=r"^(\*|null|https?://[A-Za-z0-9.:*\[\]-]+)$")]
 """As browsers send it: scheme, host and perhaps port, without a slash at the end."""
@@ -23,6 +24,7 @@ class ApiSettings(
     StoreSettings,
     InferenceClientSettings,
     ServedModelSettings,
+    LimitSettings,
 ):
     """Everything the API needs to know."""
 
@@ -37,6 +39,8 @@ class ApiSettings(
 
     upload_max_bytes: int = Field(512 * 2**20, ge=1)
     """Of the file itself; OpenAI's limit."""
+    min_free_bytes: int = Field(256 * 2**20, ge=0)
+    """Uploads are refused where they would leave less of the disk; jobs need it, too."""
     json_max_bytes: int = Field(2 * 2**20, ge=1024)
     """Of a JSON body, before and after it is unpacked."""
     receive_seconds: Seconds = 30

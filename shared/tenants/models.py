@@ -1,6 +1,6 @@
 """Tenants, their API keys, and the one way to a tenant's rows."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import CheckConstraint, Double, ForeignKey, Select, String, select
 from sqlalchemy.orm import InstrumentedAttribute, Mapped, mapped_column
@@ -17,6 +17,8 @@ class Tenant(Row):
     """``org-<ULID>``; also the OpenAI organization id."""
     name: Mapped[str] = mapped_column(String(64), unique=True)
     created_at: Mapped[CreatedAt]
+    limits: Mapped[dict[str, Any] | None]
+    """shared.tenants.limits.OwnLimits as JSON: what differs from the deployment's."""
     trained_seconds: Mapped[float] = mapped_column(Double, server_default="0")
     """Worker-seconds of its jobs, fading with time; see shared/jobs/usage.py."""
     trained_seconds_at: Mapped[Timestamp | None]

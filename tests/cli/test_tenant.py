@@ -36,6 +36,16 @@ def test_create_as_json_is_one_object(api, tailor) -> None:
     assert json.loads(tailor("tenant", "create", "陶芸窯", "--json").output) == CREATED.body
 
 
+def test_limits_are_shown_set_and_taken_back(api, tailor) -> None:
+    api.on("GET /admin/tenants/org-1/limits", Reply({"queued_jobs": 100}))
+    api.on("PUT /admin/tenants/org-1/limits", Reply({"queued_jobs": 3}))
+    assert "queued_jobs = 100" in tailor("tenant", "limits", "org-1").output
+    assert "queued_jobs = 3" in tailor("tenant", "limits", "org-1", "queued_jobs=3").output
+    tailor("tenant", "limits", "org-1", "DEFAULT")
+    assert [request.json for request in api.requests[1:]] == [{"queued_jobs": 3}, {}]
+    assert "NAME=NUMBER" in tailor("tenant", "limits", "org-1", "many").output
+
+
 def test_create_for_a_shell_prints_an_export_line(api, tailor) -> None:
     api.on("POST /admin/tenants", CREATED)
     result = tailor("tenant", "create", "x", "--export")

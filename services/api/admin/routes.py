@@ -1,6 +1,7 @@
 """Tenants and keys, for the administrator's key only (the front door sees to that).
 
 POST|GET /admin/tenants · POST|GET /admin/tenants/{tenant_id}/keys
+GET|PUT /admin/tenants/{tenant_id}/limits
 DELETE /admin/keys/{key_id}. A key's secret is shown in the answer that makes it, and never again.
 """
 
@@ -12,9 +13,10 @@ from sqlalchemy import select
 
 from services.api.admin import service
 from services.api.admin.schemas import KeyOut, NewKeyOut, NewTenantOut, TenantIn, TenantOut
-from services.api.deps import SystemSessionDep
+from services.api.deps import PartsDep, SystemSessionDep
 from services.api.json_body import ApiRoute
 from services.api.pagination import Cursor, Limit, Listing, id_of, page
+from shared.tenants.limits import Limits, OwnLimits
 from shared.tenants.models import ApiKey, Tenant
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,22 @@ def list_tenants(
     """List the tenants, newest first."""
     rows, has_more = page(session, select(Tenant), Tenant.id, after=after, limit=limit)
     return Listing(data=[TenantOut.of(row) for row in rows], has_more=has_more)
+
+
+@router.get("/tenants/{tenant_id}/limits")
+def show_limits(tenant_id: str, parts: PartsDep, session: SystemSessionDep) -> Limits:
+    """Show what a tenant may use: its own limits over the deployment's."""
+    return parts.settings.limits_of(service.find_tenant(session, tenant_id).limits)
+
+
+@router.put("/tenants/{tenant_id}/limits")
+def set_limits(
+    tenant_id: str, body: OwnLimits, parts: PartsDep, session: SystemSessionDep
+) -> Limits:
+    """Replace a tenant's own limits; those left out are the deployment's. Holds within seconds."""
+    tenant = service.find_tenant(session, tenant_id)
+    tenant.limits = body.model_dump(exclude_none=True)
+    return parts.settings.limits_of(tenant.limits)
 
 
 @router.post("/tenants/{tenant_id}/keys", status_code=201)

@@ -54,6 +54,10 @@ class Meter:
         """Take over the totals of a complete answer."""
         self.count({"usage": usage})
 
+    def total_tokens(self) -> int:
+        """Return how many tokens were read and written so far."""
+        return sum(self._tokens().values())
+
     def _tokens(self) -> dict[str, int]:
         running = {"prompt": self._by_prompt, "completion": self._by_choice}
         return {

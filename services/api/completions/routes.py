@@ -9,31 +9,42 @@ from services.api.completions import service
 from services.api.completions.answers import CHAT, TEXT, Shape
 from services.api.completions.connection import while_connected
 from services.api.completions.schemas import ChatIn, CompletionIn, CompletionOptions
-from services.api.deps import Parts, PartsDep, TenantDep
+from services.api.deps import LimitsDep, Parts, PartsDep, TenantDep
 from services.api.json_body import ApiRoute
+from services.api.rate_limits import Allowance
 
 router = APIRouter(route_class=ApiRoute)
 
 
 @router.post("/chat/completions")
-async def chat(body: ChatIn, request: Request, parts: PartsDep, tenant_id: TenantDep) -> Response:
+async def chat(
+    body: ChatIn, request: Request, parts: PartsDep, tenant_id: TenantDep, limits: LimitsDep
+) -> Response:
     """Answer a chat."""
-    return await _complete(request, parts, tenant_id, CHAT, body)
+    allowance = await parts.rates.admit(tenant_id, limits)
+    return await _complete(request, parts, allowance, CHAT, body)
 
 
 @router.post("/completions")
 async def complete(
-    body: CompletionIn, request: Request, parts: PartsDep, tenant_id: TenantDep
+    body: CompletionIn, request: Request, parts: PartsDep, tenant_id: TenantDep, limits: LimitsDep
 ) -> Response:
     """Continue a text."""
-    return await _complete(request, parts, tenant_id, TEXT, body)
+    allowance = await parts.rates.admit(tenant_id, limits)
+    return await _complete(request, parts, allowance, TEXT, body)
 
 
 async def _complete(
-    request: Request, parts: Parts, tenant_id: str, shape: Shape, asked: CompletionOptions
+    request: Request, parts: Parts, allowance: Allowance, shape: Shape, asked: CompletionOptions
 ) -> Response:
-    call = await service.prepare(parts, tenant_id, shape, asked)
+    try:
+        call = await service.prepare(parts, allowance, shape, asked)
+    except BaseException:
+        await parts.rates.settle(allowance, tokens=0)
+        raise
     if asked.stream:
-        return await while_connected(request, lambda: service.stream(call))
+        stream: Response = await while_connected(request, lambda: service.stream(call))
+        stream.headers.update(allowance.headers)
+        return stream
     found: dict[str, Any] = await while_connected(request, lambda: service.answer(call))
-    return JSONResponse(found)
+    return JSONResponse(found, headers=allowance.headers)

@@ -24,6 +24,7 @@ from services.api.completions.schemas import CompletionOptions
 from services.api.deps import Parts
 from services.api.errors import payload
 from services.api.models.service import find_adapter, find_base
+from services.api.rate_limits import Allowance
 from shared.catalog import BaseModelEntry
 from shared.db import tenant_transaction
 from shared.errors import InvalidRequest, TailorError
@@ -50,20 +51,30 @@ class Call:
     body: dict[str, Any]
     label: Label
     meter: Meter
+    allowance: Allowance
+
+    async def settle(self) -> None:
+        """Write down what it cost, and give back its place among the tenant's requests."""
+        self.meter.record()
+        await self.parts.rates.settle(self.allowance, self.meter.total_tokens())
 
 
-async def prepare(parts: Parts, tenant_id: str, shape: Shape, asked: CompletionOptions) -> Call:
+async def prepare(
+    parts: Parts, allowance: Allowance, shape: Shape, asked: CompletionOptions
+) -> Call:
     """Find the model and build the upstream request; raise what is wrong with it."""
+    tenant_id = allowance.tenant_id
     target = await to_thread.run_sync(_target, parts, tenant_id, asked.model)
     label = Label(new_id(shape.id_prefix), int(time.time()), asked.model)
     meter = Meter(parts.metrics, tenant_id, asked.model, is_adapter=target.is_adapter, n=asked.n)
-    return Call(parts, shape, asked, _body(parts, tenant_id, asked, target), label, meter)
+    body = _body(parts, tenant_id, asked, target)
+    return Call(parts, shape, asked, body, label, meter, allowance)
 
 
 async def answer(call: Call) -> dict[str, Any]:
     """Return a complete answer."""
     async with AsyncExitStack() as stack:
-        stack.callback(call.meter.record)
+        stack.push_async_callback(call.settle)
         with call.meter.noting_refusal():
             found = await upstream.read_whole(await _open(call, stack))
         call.meter.count_whole(found.get("usage"))
@@ -74,7 +85,7 @@ async def answer(call: Call) -> dict[str, Any]:
 async def stream(call: Call) -> EventStream:
     """Return a streamed answer whose first chunk is already here."""
     async with AsyncExitStack() as stack:
-        stack.callback(call.meter.record)
+        stack.push_async_callback(call.settle)
         with call.meter.noting_refusal():
             events = upstream.events(await _open(call, stack))
             stack.push_async_callback(events.aclose)

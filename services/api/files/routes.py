@@ -6,8 +6,9 @@ from anyio import to_thread
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse
 
-from services.api.deps import PartsDep, SessionDep, TenantDep
+from services.api.deps import LimitsDep, PartsDep, SessionDep, TenantDep
 from services.api.files import service
+from services.api.files.room import check_room
 from services.api.files.schemas import FileDeleted, FileOut
 from services.api.files.upload import received
 from services.api.json_body import ApiRoute
@@ -18,13 +19,21 @@ router = APIRouter(prefix="/files", route_class=ApiRoute)
 
 
 @router.post("")
-async def upload_file(request: Request, parts: PartsDep, tenant_id: TenantDep) -> FileOut:
+async def upload_file(
+    request: Request, parts: PartsDep, tenant_id: TenantDep, limits: LimitsDep
+) -> FileOut:
     """Receive a file; a training file with a bad line is refused, naming the line."""
+    await to_thread.run_sync(check_room, parts, tenant_id, limits.stored_bytes, _announced(request))
     async with received(request, parts.store, parts.settings.upload_max_bytes) as upload:
         file = await to_thread.run_sync(
             service.keep, parts.tenant_engine, parts.store, tenant_id, upload
         )
     return FileOut.of(file)
+
+
+def _announced(request: Request) -> int:
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdecimal() else 0
 
 
 @router.get("")

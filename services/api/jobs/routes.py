@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Request
 from sqlalchemy import Select
 from sqlalchemy.orm import Session
 
-from services.api.deps import PartsDep, SessionDep, TenantDep
+from services.api.deps import LimitsDep, PartsDep, SessionDep, TenantDep
 from services.api.jobs import service
 from services.api.jobs.schemas import CheckpointOut, EventOut, JobIn, JobOut, checkpoint_step
 from services.api.json_body import ApiRoute
@@ -25,9 +25,11 @@ router = APIRouter(prefix="/fine_tuning/jobs", route_class=ApiRoute)
 
 @router.post("")
 def create_job(
+    *,
     body: JobIn,
     parts: PartsDep,
     tenant_id: TenantDep,
+    limits: LimitsDep,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
     x_stainless_retry_count: Annotated[int, Header()] = 0,
 ) -> JobOut:
@@ -38,7 +40,7 @@ def create_job(
     window = parts.settings.retry_window_seconds
     repeat = service.Repeat(idempotency_key, x_stainless_retry_count > 0, window)
     with tenant_transaction(parts.tenant_engine, tenant_id) as session:
-        job = service.create(session, tenant_id, body, base, repeat)
+        job = service.create(session, tenant_id, body, base, repeat, most_queued=limits.queued_jobs)
         shown = _shown(session, tenant_id, [job])[0]
     # Rung after the commit: a worker that hears it must find the row.
     parts.doorbell.ring()

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import func, null, text
+from sqlalchemy import func, null, select, text
 from sqlalchemy.orm import Session
 
 from services.api.files.service import visible
 from services.api.jobs.schemas import JobIn, Lora
+from services.api.rate_limits import LimitReached
 from shared.adapters.models import Adapter
 from shared.catalog import BaseModelEntry
 from shared.errors import Conflict, InvalidRequest, NotFound
@@ -39,14 +40,24 @@ class Repeat:
 
 
 def create(
-    session: Session, tenant_id: str, asked: JobIn, base: BaseModelEntry, repeat: Repeat
+    session: Session,
+    tenant_id: str,
+    asked: JobIn,
+    base: BaseModelEntry,
+    repeat: Repeat,
+    *,
+    most_queued: int,
 ) -> FineTuningJob:
-    """Insert a job with its first events, or return the one that this request already made."""
+    """Insert a job with its first events, or return the one that this request already made.
+
+    Raises LimitReached when ``most_queued`` of the tenant's jobs wait already.
+    """
     _refuse_unsupported(asked)
     digest = _digest(asked)
     earlier = _earlier(session, tenant_id, digest, repeat)
     if earlier is not None:
         return earlier
+    _refuse_a_long_queue(session, tenant_id, most_queued)
     training = _file(session, tenant_id, asked.training_file, "training_file")
     if asked.validation_file is not None:
         _file(session, tenant_id, asked.validation_file, "validation_file")
@@ -156,6 +167,22 @@ def _earlier(session: Session, tenant_id: str, digest: str, repeat: Repeat) -> F
             "idempotency_key_reused",
         )
     return job
+
+
+def _refuse_a_long_queue(session: Session, tenant_id: str, most_queued: int) -> None:
+    # One request at a time, or several would each see the last free place.
+    session.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:subject, 0))"),
+        {"subject": f"queued jobs of {tenant_id}"},
+    )
+    waiting = owned_by(tenant_id, FineTuningJob).where(FineTuningJob.state.in_(NOT_STARTED))
+    if (session.scalar(select(func.count()).select_from(waiting.subquery())) or 0) >= most_queued:
+        raise LimitReached(
+            f"At most {most_queued} of your jobs may wait at a time; cancel one, or wait.",
+            "queued_jobs_exceeded",
+            60,
+            {"x-should-retry": "false"},
+        )
 
 
 def _file(session: Session, tenant_id: str, file_id: str, param: str) -> StoredFile:

@@ -28,7 +28,7 @@ from shared.ids import new_id
 from shared.storage import LocalStore
 from shared.tenants.admin import install_admin_key
 from shared.tenants.keys import new_secret
-from tests.conftest import Database, PostgresServer, short_folder, wait_until
+from tests.conftest import Broker, Database, PostgresServer, short_folder, wait_until
 
 BASE = "smollm2-135m-instruct"
 UNSERVED = "smollm2-135m-instruct-hub"
@@ -283,6 +283,17 @@ def api(api_database: Database, upstream_server: Upstream) -> Iterator[Api]:
 def tenant(api: Api) -> Tenant:
     """A tenant of this test's own."""
     return api.new_tenant()
+
+
+@pytest.fixture(scope="session")
+def metered(
+    api_database: Database, upstream_server: Upstream, session_broker: Broker
+) -> Iterator[Api]:
+    """A second API on the same database, with a broker that counts requests and tokens."""
+    quick = {"key_cache_seconds": 0.05}
+    url, broker = upstream_server.url, session_broker.url
+    with running_api(api_database, url, broker, **quick) as running:
+        yield running
 
 
 @pytest.fixture
