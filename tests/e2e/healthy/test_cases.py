@@ -211,7 +211,7 @@ def test_twenty_prompts_are_answered_in_order(caller):
 
 def test_what_is_not_utf_8_or_not_text_is_a_400_in_the_users_words(caller):
     url = f"{caller.url}/chat/completions"
-    half = '{"model": "%s", "messages": [{"role": "user", "content": "\\ud83d"}]}' % BASE_MODEL
+    half = json.dumps({"model": BASE_MODEL, "messages": [{"role": "user", "content": "\ud83d"}]})
     assert caller.http.post(url, content=half.encode()).status_code in {200, 400}
     body = json.dumps({"model": BASE_MODEL, "messages": []}, ensure_ascii=False)
     shift_jis = caller.http.post(url, content=body.replace("[]", '"日本"').encode("cp932"))
