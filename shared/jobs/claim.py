@@ -4,9 +4,10 @@ Fair share between tenants first, then priority, then age, under an advisory loc
 choice counts other rows, so two claimers without the lock would both see the same free share.
 """
 
+from collections.abc import Collection
 from contextlib import suppress
 
-from sqlalchemy import ScalarSelect, Select, func, or_, select
+from sqlalchemy import ScalarSelect, Select, func, or_, select, true
 from sqlalchemy.orm import Session, aliased
 
 from shared.errors import LeaseLost
@@ -18,16 +19,19 @@ CHOICES = 10
 """So many cancellations may come between; after that the scheduler's next ring finds the rest."""
 
 
-def claim_next(session: Session, queue: str, owner: str) -> FineTuningJob | None:
+def claim_next(
+    session: Session, queue: str, owner: str, bases: Collection[str] | None = None
+) -> FineTuningJob | None:
     """Claim the best queued job of ``queue`` as a new attempt of ``owner``; None when none is due.
 
+    ``bases`` names the base models whose jobs may be claimed; None: all.
     The new attempt counts as fruitless until it passes the job's highest step
     (shared/jobs/lease.py), so that it is counted however it ends. A job that is cancelled at this
     moment is passed over.
     """
     session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"claim:{queue}"))))
     for _ in range(CHOICES):
-        job_id = session.scalar(_best(queue))
+        job_id = session.scalar(_best(queue, bases))
         if job_id is None:
             return None
         with suppress(LeaseLost):
@@ -48,10 +52,11 @@ def _take(session: Session, job_id: str, owner: str) -> FineTuningJob:
     )
 
 
-def _best(queue: str) -> Select[str]:
+def _best(queue: str, bases: Collection[str] | None) -> Select[str]:
     return (
         select(FineTuningJob.id)
         .where(
+            true() if bases is None else FineTuningJob.base_model.in_(bases),
             FineTuningJob.queue == queue,
             FineTuningJob.state == State.QUEUED,
             or_(
