@@ -1,4 +1,4 @@
-"""Fine-tuning jobs: create, list, retrieve, cancel, events, checkpoints."""
+"""Fine-tuning jobs: create, list, retrieve, cancel, resume, events, checkpoints."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from services.api.deps import PartsDep, SessionDep, TenantDep
 from services.api.jobs import service
 from services.api.jobs.schemas import CheckpointOut, EventOut, JobIn, JobOut
-from services.api.models.service import callable_adapters, find_base, unknown_model
+from services.api.models.service import base_not_served, callable_adapters, find_base
 from services.api.pagination import Cursor, EndedListing, Limit, Listing, page
 from shared.adapters.models import Adapter
 from shared.clock import now
@@ -32,7 +32,7 @@ def create_job(
     """Queue a fine-tuning job."""
     base = find_base(parts.catalog, parts.settings, body.model)
     if base is None:
-        raise unknown_model(body.model)
+        raise base_not_served(parts.catalog, parts.settings, body.model)
     window = parts.settings.retry_window_seconds
     repeat = service.Repeat(idempotency_key, x_stainless_retry_count > 0, window)
     with tenant_transaction(parts.tenant_engine, tenant_id) as session:
@@ -68,6 +68,15 @@ def retrieve_job(job_id: str, tenant_id: TenantDep, session: SessionDep) -> JobO
 def cancel_job(job_id: str, tenant_id: TenantDep, session: SessionDep) -> JobOut:
     """Cancel a job."""
     return _shown(session, tenant_id, [service.cancel(session, tenant_id, job_id)])[0]
+
+
+@router.post("/{job_id}/resume")
+def resume_job(job_id: str, parts: PartsDep, tenant_id: TenantDep) -> JobOut:
+    """Let a paused job go on; one that is trained is published without training again."""
+    with tenant_transaction(parts.tenant_engine, tenant_id) as session:
+        shown = _shown(session, tenant_id, [service.resume(session, tenant_id, job_id)])[0]
+    parts.doorbell.ring()
+    return shown
 
 
 @router.get("/{job_id}/events")
