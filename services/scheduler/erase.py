@@ -74,6 +74,7 @@ class EraseAdapters:
         evict: Eviction,
         orphan_seconds: float,
         batch: int,
+        *,
         clock: Clock = time.monotonic,
     ) -> None:
         self._engine = engine
@@ -137,6 +138,7 @@ class EraseFiles:
         store: LocalStore,
         orphan_seconds: float,
         batch: int,
+        *,
         clock: Clock = time.monotonic,
     ) -> None:
         self._engine = engine

@@ -87,7 +87,7 @@ def older_than(folder: Path, seconds: float) -> list[str]:
 
 def remove(path: Path) -> None:
     """Remove a file or a folder, as much of it as can be; raise OSError while anything is left."""
-    errors: list[OSError] = []
+    errors: list[BaseException] = []
     if path.is_dir():
         shutil.rmtree(path, onerror=lambda _function, _path, found: errors.append(found[1]))
     else:

@@ -79,9 +79,9 @@ class Inference:
         reason = f"inference refused the check with status {response.status_code}"
         if response.status_code in NOT_THE_REQUESTS_FAULT or not response.is_client_error:
             raise InferenceAway(reason)
-        error = _error_of(response)
-        if error.get("code") in REASONED:
-            raise Refused(str(error.get("message")), str(error["code"]))
+        finding = _error_of(response)
+        if finding.get("code") in REASONED:
+            raise Refused(str(finding.get("message")), str(finding["code"]))
         raise Refused(reason) if self.ready() else InferenceAway(reason)
 
     def ready(self) -> bool:
