@@ -36,7 +36,7 @@ from shared.files.models import StoredFile
 from shared.ids import is_adapter_id
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import TERMINAL
-from shared.storage import LocalStore
+from shared.storage import TEMPORARY, LocalStore
 
 EVICTION_SECONDS = 30.0
 """More than twice TAILOR_INFERENCE_DRAIN_SECONDS: running answers end first, or are aborted."""
@@ -121,7 +121,7 @@ class EraseAdapters:
         old = [
             name
             for name in older_than(self._store.adapters(), self._orphan_seconds)
-            if is_adapter_id(name)
+            if is_adapter_id(name) or name.startswith(TEMPORARY)
         ]
         known = _among(self._engine, select(Adapter.id), Adapter.id, old)
         return [name for name in old if name not in known]

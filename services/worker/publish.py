@@ -248,8 +248,16 @@ def _place(store: LocalStore, folder: Path, meta: dict[str, Any]) -> str:
     adapter_id = new_id("ad_")
     ignored = shutil.ignore_patterns(MANIFEST)
     with publish_folder(store.adapter(adapter_id), meta) as filling:
-        shutil.copytree(folder, filling, ignore=ignored, copy_function=os.link, dirs_exist_ok=True)
+        shutil.copytree(folder, filling, ignore=ignored, copy_function=_link, dirs_exist_ok=True)
     return adapter_id
+
+
+def _link(source: str, target: str) -> None:
+    """Give a file a second name; copy it where the file system has no such thing."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _result_file(
