@@ -114,7 +114,7 @@ class EraseAdapters:
 
     def _erase(self, adapter_id: str) -> None:
         self._evict(adapter_id)
-        remove(self._store.adapter(adapter_id))
+        remove(self._store.adapters() / adapter_id)
 
     def _find_orphans(self) -> list[str]:
         """Return old folders without a row: what attempts left that did not finish."""
@@ -232,7 +232,9 @@ def _among(
     engine: Engine, query: Select[str], column: InstrumentedAttribute[str], names: Iterable[str]
 ) -> set[str]:
     """Return what ``query`` finds among ``names``, which may be any number."""
+    if not (names := list(names)):
+        return set()
     # One array: of single parameters PostgreSQL takes 65,535.
-    array = literal(list(names), ARRAY(String))
+    array = literal(names, ARRAY(String))
     with transaction(engine) as session:
         return set(session.scalars(query.where(column == any_(array))))

@@ -21,7 +21,7 @@ NOT_THE_REQUESTS_FAULT = {401, 403, 404, 408, 409, 425, 429}
 REASONED = {"adapter_refused", "base_not_served"}
 """Codes of our own guard, which has looked at the adapter."""
 SURE_SHARE = 3
-"""Where training changed little, the tolerance shrinks with it, down to this part of itself."""
+"""Where training changed little, served may differ from trained by at most this part of it."""
 
 
 class InferenceAway(Exception):
@@ -100,8 +100,8 @@ def check_served(
 
     Distances are mean absolute differences of answer-token log-probabilities over all checks, each
     token weighted by its probability. Served against trained must be within ``tolerance``, and
-    within half of what training changed where that is less (but a third of the tolerance is always
-    granted), so that an adapter without a part of its weights is found also where training changed
+    within a third of what training changed where that is less (but a third of the tolerance is
+    always granted), so that an adapter without a part of its weights is found also where training changed
     little; served against base must show at least half of what training changed, so that a base
     model that answers in the adapter's place is found.
     """
@@ -117,7 +117,7 @@ def check_served(
         "trained_to_base": distance(trained, base),
     }
     changed = distances["trained_to_base"]
-    limit = min(tolerance, max(tolerance / SURE_SHARE, changed / 2))
+    limit = min(tolerance, max(tolerance, changed) / SURE_SHARE)
     if not distances["served_to_trained"] <= limit:
         raise ServedDiffers(
             f"served and trained differ by {distances['served_to_trained']:.3f}, "

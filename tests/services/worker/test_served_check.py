@@ -81,7 +81,7 @@ def test_another_tenants_adapter_is_found_also_where_it_is_surer(seed):
             verdict(serve, seed=seed)
 
 
-@pytest.mark.parametrize(("share", "change"), [(0.5, 0.4), (0.7, 1.0), (0.9, 2.0)])
+@pytest.mark.parametrize(("share", "change"), [(0.6, 0.25), (0.5, 0.4), (0.7, 1.0), (0.9, 2.0)])
 def test_an_adapter_without_a_part_of_its_weights_is_found(share, change):
     with pytest.raises(ServedDiffers):
         verdict(lambda t, b: b + share * (t - b), change=change)
