@@ -101,9 +101,9 @@ def check_served(
     Distances are mean absolute differences of answer-token log-probabilities over all checks, each
     token weighted by its probability. Served against trained must be within ``tolerance``, and
     within a third of what training changed where that is less (but a third of the tolerance is
-    always granted), so that an adapter without a part of its weights is found also where training changed
-    little; served against base must show at least half of what training changed, so that a base
-    model that answers in the adapter's place is found.
+    always granted), so that an adapter without a part of its weights is found also where training
+    changed little; served against base must show at least half of what training changed, so that a
+    base model that answers in the adapter's place is found.
     """
     served: list[float] = []
     for check in checks:
