@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.client import openai_client
+from cli.client import openai_client, served_base
 from cli.options import DataDir
 
 if TYPE_CHECKING:
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def chat(  # noqa: PLR0917  Typer passes by name; these are the command's options
-    model: Annotated[str, typer.Argument(help="A base model or ft:…", show_default=False)],
+    model: Annotated[
+        str | None, typer.Argument(help="A base model or ft:…; by default the served base model.")
+    ] = None,
     question: Annotated[
         str | None, typer.Argument(help="Ask this once; without it, a conversation begins.")
     ] = None,
@@ -27,6 +29,7 @@ def chat(  # noqa: PLR0917  Typer passes by name; these are the command's option
     if system:
         messages.append({"role": "system", "content": system})
     with openai_client(data_dir) as client:
+        model = model or served_base(client)
         for text in [question] if question else iter(_read_question, None):
             messages.append({"role": "user", "content": text})
             answer = _answer(client, model, messages, max_tokens, temperature)

@@ -32,6 +32,14 @@ def client_of(at: Connection) -> "OpenAI":
     )
 
 
+def served_base(client: "OpenAI") -> str:
+    """Return the base model that the installation serves; raises CommandFailed."""
+    for model in client.models.list():
+        if not model.id.startswith("ft:"):
+            return model.id
+    raise CommandFailed("the installation serves no base model; name one")
+
+
 class AdminClient:
     """Calls the admin routes with the administrator's key."""
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from cli.client import AdminClient, client_of
+from cli.client import AdminClient, client_of, served_base
 from cli.connection import Connection, find_admin_connection
 from cli.console import console
 from cli.demo_report import ask_all, print_answers, print_last_line, print_loss_curve
@@ -25,7 +25,6 @@ from cli.errors import CommandFailed
 from cli.signals import ignore_signals, interrupt_on_signals
 from cli.watch import duration, summarise, watch
 from examples.datasets import DataSet, company, stdlib
-from shared.catalog import load_catalog
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -77,7 +76,7 @@ def _train(out: Console, client: "OpenAI", examples: DataSet, seed: int) -> "Fin
         file = client.files.create(file=(examples.training_file.name, stream), purpose="fine-tune")
     out.print(f"uploaded {file.filename} as {file.id}")
     job = client.fine_tuning.jobs.create(
-        model=next(iter(load_catalog())).name, training_file=file.id, seed=seed, suffix="demo"
+        model=served_base(client), training_file=file.id, seed=seed, suffix="demo"
     )
     out.print(f"created job {job.id} with hyperparameters auto")
     job = watch(client, job.id, out)

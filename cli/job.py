@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from cli.client import openai_client
+from cli.client import openai_client, served_base
 from cli.console import console
 from cli.errors import CommandFailed
 from cli.file import upload_file
 from cli.options import DataDir
 from cli.watch import summarise, watch
-from shared.catalog import load_catalog
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -28,7 +27,7 @@ def create(  # noqa: PLR0917  Typer passes by name; these are the command's opti
     training_file: Annotated[
         str, typer.Argument(help="Id of an uploaded file, or a path to upload.", show_default=False)
     ],
-    model: Annotated[str, typer.Option(help="Base model; by default the catalog's first.")] = "",
+    model: Annotated[str, typer.Option(help="Base model; by default the served one.")] = "",
     validation_file: Annotated[str | None, typer.Option(help="Id or path, as above.")] = None,
     suffix: Annotated[str | None, typer.Option(help="Part of the new model's name.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed and data, same model.")] = None,
@@ -48,7 +47,7 @@ def create(  # noqa: PLR0917  Typer passes by name; these are the command's opti
     }
     with openai_client(data_dir) as client:
         job = client.fine_tuning.jobs.create(
-            model=model or next(iter(load_catalog())).name,
+            model=model or served_base(client),
             training_file=_file_id(training_file, data_dir),
             method={"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
             validation_file=_file_id(validation_file, data_dir) if validation_file else None,
@@ -91,6 +90,14 @@ def cancel(job_id: JobId, data_dir: DataDir = None) -> None:
     """Ask for a job to be cancelled."""
     with openai_client(data_dir) as client:
         job = client.fine_tuning.jobs.cancel(job_id)
+    typer.echo(f"{job.id} {job.status}")
+
+
+@app.command()
+def resume(job_id: JobId, data_dir: DataDir = None) -> None:
+    """Let a paused job go on; one that is trained is published without training again."""
+    with openai_client(data_dir) as client:
+        job = client.fine_tuning.jobs.resume(job_id)
     typer.echo(f"{job.id} {job.status}")
 
 

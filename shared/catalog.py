@@ -1,5 +1,6 @@
 """The base-model catalog: what may be trained of each model is also what vLLM is started with."""
 
+import hashlib
 import tomllib
 from collections.abc import Iterator
 from importlib import resources
@@ -66,6 +67,10 @@ class AdapterProfile(_Entry):
     """Layers from this one (counted from 0) to the last may be trained."""
     modules: tuple[Module, ...]
     max_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512]
+
+    def sha256(self) -> str:
+        """Hash of what the profile says, so that an adapter can name the one it was made for."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     @property
     def trained_layers(self) -> range:

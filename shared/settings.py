@@ -82,6 +82,8 @@ class JobTimings(TailorSettings):
     publish_retry_seconds: Seconds = 5
     publish_wait_seconds: Seconds = 600
     """How long publication waits, keeping its lease, for an inference service that is away."""
+    publish_give_up_seconds: Seconds = 24 * 3600
+    """After so long of such attempts a trained job is paused; its adapter is kept."""
 
     def divided(self, factor: float) -> dict[str, str]:
         """Return the environment variables that set every clock to ``1/factor`` of its value."""

@@ -18,6 +18,8 @@ from uuid import uuid4
 from shared.errors import TailorError
 
 MANIFEST = "MANIFEST.json"
+TEMPORARY = ".tmp-"
+"""How a folder's name begins while it is filled; one that is old was left by a killed process."""
 
 
 class CorruptArtifact(TailorError):
@@ -75,7 +77,7 @@ def publish_folder(target: Path, meta: dict[str, Any]) -> Iterator[Path]:
     ``meta`` is kept in the manifest under ``"meta"``. An exception inside leaves nothing behind.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".tmp-{target.name}-{uuid4().hex}"
+    temporary = target.parent / f"{TEMPORARY}{target.name}-{uuid4().hex}"
     temporary.mkdir()
     try:
         yield temporary

@@ -2,26 +2,52 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+from shared.adapters.shapes import PREFIX, module_sizes, read_header
 from shared.catalog import AdapterProfile
 from shared.errors import TailorError
 from shared.storage import verify_manifest
 
 
 class AdapterRefused(TailorError):
-    """The adapter belongs to another base model or is outside the profile."""
+    """The adapter exists and must not be served as this server was started; says why."""
+
+    status = 422
+    type = "invalid_request_error"
+    default_code = "adapter_refused"
 
 
-def verify_adapter(folder: Path, base_sha256: str, profile: AdapterProfile) -> None:
-    """Read every file of an adapter and check it.
+class BaseNotServed(AdapterRefused):
+    """The adapter belongs to another base model."""
 
+    default_code = "base_not_served"
+
+
+def verify_adapter(
+    folder: Path, base_sha256: str, profile: AdapterProfile, base_config: dict[str, Any]
+) -> None:
+    """Read every file of an adapter and check it against what vLLM was started with.
+
+    vLLM drops the weights of modules that it was not started with and answers without them, so
+    each module and each tensor must be inside ``profile``; ``base_config`` is the base model's
+    config.json. An adapter made for a wider profile is served as long as it fits this one.
     Raises CorruptArtifact when a file differs from the manifest, AdapterRefused when it must not
     be served by this base model.
     """
     meta = verify_manifest(folder)
     if meta.get("base_sha256") != base_sha256:
-        raise AdapterRefused("it was trained on another base model")
+        raise BaseNotServed("it was trained on another base model")
     config = json.loads((folder / "adapter_config.json").read_bytes())
+    _check_config(config, profile)
+    changed = meta.get("profile_sha256") not in {None, profile.sha256()}
+    sizes = module_sizes(profile, base_config)
+    for name in _outside(folder / "adapter_model.safetensors", sizes, profile.max_rank):
+        since = "; the profile was changed since it was trained" if changed else ""
+        raise AdapterRefused(f"{name} is outside the adapter profile that is served{since}")
+
+
+def _check_config(config: dict[str, Any], profile: AdapterProfile) -> None:
     rank = max([config["r"], *config.get("rank_pattern", {}).values()])
     if rank > profile.max_rank:
         raise AdapterRefused(f"its rank {rank} is above {profile.max_rank}")
@@ -30,3 +56,32 @@ def verify_adapter(folder: Path, base_sha256: str, profile: AdapterProfile) -> N
             raise AdapterRefused(f"vLLM cannot serve {feature}")
     if config.get("bias", "none") != "none":
         raise AdapterRefused("vLLM cannot serve bias")
+    targets = config.get("target_modules") or ()
+    # PEFT also takes bare names and patterns: then the tensors say which layers are meant.
+    known = {*profile.peft_modules(), *profile.modules}
+    if not isinstance(targets, str) and (beyond := set(targets) - known):
+        raise AdapterRefused(f"{min(beyond)} is outside the adapter profile that is served")
+
+
+def _outside(path: Path, sizes: dict[str, tuple[int, int]], max_rank: int) -> list[str]:
+    """Return the tensors that are not one half of a pair of a served module."""
+    try:
+        header = {name: tuple(entry["shape"]) for name, entry in read_header(path).items()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise AdapterRefused("its weights are not a readable safetensors file") from error
+    return [name for name, shape in header.items() if not _fits(name, shape, sizes, max_rank)]
+
+
+def _fits(
+    name: str, shape: tuple[int, ...], sizes: dict[str, tuple[int, int]], max_rank: int
+) -> bool:
+    module, _, side = name.removeprefix(PREFIX).removesuffix(".weight").rpartition(".")
+    if module not in sizes or len(shape) != 2:
+        return False
+    inputs, outputs = sizes[module]
+    match side:
+        case "lora_A":
+            return shape[1] == inputs and 1 <= shape[0] <= max_rank
+        case "lora_B":
+            return shape[0] == outputs and 1 <= shape[1] <= max_rank
+    return False

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.inference.admission import Admission
 from services.inference.door import Door, Signal, signal
+from services.inference.refusals import REFUSALS
 from services.inference.reports import Reports
 from services.inference.settings import InferenceSettings
 from shared.catalog import load_catalog
@@ -129,7 +130,7 @@ class Guard:
                 raise NotFound(f"The model `{model}` does not exist.", code="model_not_found")
 
             async def work(abort: Signal) -> None:
-                sender = answer.until(abort)
+                sender = REFUSALS.explaining(model, answer.until(abort))
                 await self._pass(scope, _replay(body, left, abort), sender)
 
             await self._door.run(model, left, work)

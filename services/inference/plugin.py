@@ -1,5 +1,6 @@
 """The vLLM plugin: vLLM calls ``register`` in its API process, its engine and its worker."""
 
+import json
 import multiprocessing
 
 from vllm.lora.resolver import LoRAResolverRegistry
@@ -21,7 +22,10 @@ def register() -> None:
     if settings.inference_device == "cpu":
         cpu_lora.install(reports)
     resolver = StoreResolver(
-        LocalStore(settings.store_dir), entry, entry.base_sha256(settings.models_dir)
+        LocalStore(settings.store_dir),
+        entry,
+        entry.base_sha256(settings.models_dir),
+        json.loads((entry.folder(settings.models_dir) / "config.json").read_bytes()),
     )
     LoRAResolverRegistry.register_resolver("tailor", resolver)
     reports.write("resolver")

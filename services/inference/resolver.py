@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+from typing import Any
 
 from vllm.lora.request import LoRARequest
 from vllm.lora.resolver import LoRAResolver
 
 from services.inference.adapter_check import AdapterRefused, verify_adapter
+from services.inference.refusals import REFUSALS
 from shared.catalog import BaseModelEntry
 from shared.ids import is_adapter_id
 from shared.storage import CorruptArtifact, LocalStore
@@ -17,20 +19,31 @@ _logger = logging.getLogger("vllm.tailor.resolver")
 class StoreResolver(LoRAResolver):  # type: ignore[misc]  # vLLM is not typed for us
     """Turns an adapter id into a verified folder; any other name finds nothing."""
 
-    def __init__(self, store: LocalStore, entry: BaseModelEntry, base_sha256: str) -> None:
+    def __init__(
+        self,
+        store: LocalStore,
+        entry: BaseModelEntry,
+        base_sha256: str,
+        base_config: dict[str, Any],
+    ) -> None:
         self._store = store
-        self._profile = entry.profile
-        self._base_sha256 = base_sha256
+        self._expected = (base_sha256, entry.profile, base_config)
 
     async def resolve_lora(self, base_model_name: str, lora_name: str) -> LoRARequest | None:  # noqa: ARG002
-        """Return where the adapter lies, or None (vLLM answers 404) with the reason in the log."""
+        """Return where the adapter lies, or None with the reason noted: vLLM's 404 becomes it."""
         if not is_adapter_id(lora_name):
             return None
         folder = self._store.adapter(lora_name)
         try:
-            await asyncio.to_thread(verify_adapter, folder, self._base_sha256, self._profile)
-        except (CorruptArtifact, AdapterRefused) as refusal:
-            _logger.warning("adapter %s is not served: %s", lora_name, refusal)
+            await asyncio.to_thread(verify_adapter, folder, *self._expected)
+        except CorruptArtifact:
+            _logger.exception("adapter %s is damaged and not served", lora_name)
+            REFUSALS.note(lora_name, AdapterRefused("its files are damaged"))
             return None
+        except AdapterRefused as refusal:
+            _logger.warning("adapter %s is not served: %s", lora_name, refusal)
+            REFUSALS.note(lora_name, refusal)
+            return None
+        REFUSALS.forget(lora_name)
         # vLLM replaces the number by one of its own.
         return LoRARequest(lora_name=lora_name, lora_int_id=1, lora_path=str(folder))

@@ -16,6 +16,7 @@ from services.scheduler.reap import LeaseWatch, Reap
 from services.scheduler.rering import Rering
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.sweep import Duty, sweep_until
+from services.scheduler.unserved import Unserved
 from services.scheduler.validate import Validate
 from shared.db import make_engine
 from shared.storage import LocalStore
@@ -30,7 +31,8 @@ def urgent_duties(settings: SchedulerSettings, engine: Engine) -> list[Duty]:
     return [
         Reap(engine, watch, time.monotonic),
         Validate(engine, app),
-        Rering(engine, app, settings.rering_age_seconds),
+        Rering(engine, app, settings.rering_age_seconds, [settings.inference_base_model]),
+        Unserved(engine, settings.inference_base_model),
     ]
 
 

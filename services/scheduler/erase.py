@@ -1,13 +1,15 @@
 """Removes what nobody needs: deleted or expired files and adapters, ended jobs' attempts, orphans.
 
 Of an adapter every server lets go first: vLLM keeps the path of a name it has forgotten, and a
-missing file would end its engine for everybody. Only then are files removed, then the row marked.
+missing file would end its engine for everybody. Only then are files removed, then, when nothing is
+left of them, the row marked. What cannot be removed is logged by its id and tried again later; the
+others go on. Folders without a row are looked for rarely: that reads the whole store.
 """
 
-import shutil
 import time
 from collections.abc import Iterable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -26,13 +28,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute
 
+from services.scheduler.remove import OrphanScan, Stuck, entries, older_than, remove
 from shared.adapters.models import Adapter
+from shared.clock import Clock
 from shared.db import transaction
 from shared.files.models import StoredFile
 from shared.ids import is_adapter_id
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import TERMINAL
-from shared.storage import LocalStore
+from shared.storage import TEMPORARY, LocalStore
 
 EVICTION_SECONDS = 30.0
 """More than twice TAILOR_INFERENCE_DRAIN_SECONDS: running answers end first, or are aborted."""
@@ -64,47 +68,63 @@ class EraseAdapters:
     name = "erase adapters"
 
     def __init__(
-        self, engine: Engine, store: LocalStore, evict: Eviction, orphan_seconds: float, batch: int
+        self,
+        engine: Engine,
+        store: LocalStore,
+        evict: Eviction,
+        orphan_seconds: float,
+        batch: int,
+        *,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._engine = engine
         self._store = store
         self._evict = evict
         self._orphan_seconds = orphan_seconds
         self._batch = batch
+        self._stuck = Stuck(clock)
+        self._orphans = OrphanScan(orphan_seconds, clock, self._find_orphans)
 
     def run(self) -> None:
-        """Erase some; the first that inference does not let go of ends the sweep's share."""
+        """Erase some; one that inference does not let go of, or that cannot be removed, waits."""
         with transaction(self._engine) as session:
             deleted = session.scalars(
                 select(Adapter.id)
-                .where(Adapter.deleted_at.is_not(None), Adapter.erased_at.is_(None))
+                .where(
+                    Adapter.deleted_at.is_not(None),
+                    Adapter.erased_at.is_(None),
+                    Adapter.id.not_in(self._stuck.names()),
+                )
                 .order_by(Adapter.deleted_at)
                 .limit(self._batch)
             ).all()
         for adapter_id in deleted:
-            self._erase(adapter_id)
-            with transaction(self._engine) as session:
-                session.execute(
-                    update(Adapter)
-                    .where(Adapter.id == adapter_id)
-                    .values(erased_at=func.clock_timestamp())
-                )
-        for adapter_id in self._orphans():
-            self._erase(adapter_id)
+            if self._erased(adapter_id):
+                with transaction(self._engine) as session:
+                    session.execute(
+                        update(Adapter)
+                        .where(Adapter.id == adapter_id)
+                        .values(erased_at=func.clock_timestamp())
+                    )
+        for adapter_id in self._orphans.some(self._batch):
+            self._erased(adapter_id)
+
+    def _erased(self, adapter_id: str) -> bool:
+        return self._stuck.erased(adapter_id, lambda: self._erase(adapter_id))
 
     def _erase(self, adapter_id: str) -> None:
         self._evict(adapter_id)
-        shutil.rmtree(self._store.adapter(adapter_id), ignore_errors=True)
+        remove(self._store.adapters() / adapter_id)
 
-    def _orphans(self) -> list[str]:
+    def _find_orphans(self) -> list[str]:
         """Return old folders without a row: what attempts left that did not finish."""
         old = [
             name
-            for name in _older_than(self._store.adapters(), self._orphan_seconds)
-            if is_adapter_id(name)
+            for name in older_than(self._store.adapters(), self._orphan_seconds)
+            if is_adapter_id(name) or name.startswith(TEMPORARY)
         ]
         known = _among(self._engine, select(Adapter.id), Adapter.id, old)
-        return [name for name in old if name not in known][: self._batch]
+        return [name for name in old if name not in known]
 
 
 class EraseFiles:
@@ -113,31 +133,49 @@ class EraseFiles:
     name = "erase files"
 
     def __init__(
-        self, engine: Engine, store: LocalStore, orphan_seconds: float, batch: int
+        self,
+        engine: Engine,
+        store: LocalStore,
+        orphan_seconds: float,
+        batch: int,
+        *,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._engine = engine
         self._store = store
         self._orphan_seconds = orphan_seconds
         self._batch = batch
+        self._stuck = Stuck(clock)
+        self._orphans = OrphanScan(orphan_seconds, clock, self._find_orphans)
+        self._bodies = OrphanScan(orphan_seconds, clock, self._find_bodies)
 
     def run(self) -> None:
         """Remove some; a file that an unfinished job still needs is kept until it ends."""
+        gone = _gone_and_unneeded().where(StoredFile.id.not_in(self._stuck.names()))
         with transaction(self._engine) as session:
-            needless = session.scalars(_gone_and_unneeded().limit(self._batch)).all()
-        for file_id in needless:
-            shutil.rmtree(self._store.upload(file_id), ignore_errors=True)
+            needless = session.scalars(gone.limit(self._batch)).all()
+        erased = [name for name in needless if self._removed(self._store.upload(name))]
         with transaction(self._engine) as session:
             session.execute(
                 update(StoredFile)
-                .where(StoredFile.id.in_(needless))
+                .where(StoredFile.id.in_(erased))
                 .values(erased_at=func.clock_timestamp())
             )
-        uploads = self._store.root / "uploads"
-        old = _older_than(uploads, self._orphan_seconds)
-        for name in set(old) - _among(self._engine, select(StoredFile.id), StoredFile.id, old):
-            shutil.rmtree(uploads / name, ignore_errors=True)
-        for name in _older_than(self._store.incoming(), self._orphan_seconds):
-            _remove(self._store.incoming() / name)
+        for name in self._orphans.some(self._batch):
+            self._removed(self._store.root / "uploads" / name)
+        for name in self._bodies.some(self._batch):
+            self._removed(self._store.incoming() / name)
+
+    def _removed(self, path: Path) -> bool:
+        return self._stuck.erased(path.name, lambda: remove(path))
+
+    def _find_orphans(self) -> list[str]:
+        old = older_than(self._store.root / "uploads", self._orphan_seconds)
+        known = _among(self._engine, select(StoredFile.id), StoredFile.id, old)
+        return [name for name in old if name not in known]
+
+    def _find_bodies(self) -> list[str]:
+        return older_than(self._store.incoming(), self._orphan_seconds)
 
 
 class EraseAttempts:
@@ -145,20 +183,29 @@ class EraseAttempts:
 
     name = "erase attempts"
 
-    def __init__(self, engine: Engine, store: LocalStore, keep_seconds: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        store: LocalStore,
+        keep_seconds: float,
+        clock: Clock = time.monotonic,
+    ) -> None:
         self._engine = engine
         self._store = store
         self._keep_seconds = keep_seconds
+        self._stuck = Stuck(clock)
 
     def run(self) -> None:
         """Remove the attempts of every job that ended a while ago."""
-        present = [path.name for path in _entries(self._store.root / "attempts")]
+        stuck = self._stuck.names()
+        present = {path.name for path in entries(self._store.root / "attempts")} - stuck
         a_while_ago = func.clock_timestamp() - timedelta(seconds=self._keep_seconds)
         ended = select(FineTuningJob.id).where(
             FineTuningJob.state.in_(TERMINAL), FineTuningJob.finished_at <= a_while_ago
         )
         for job_id in _among(self._engine, ended, FineTuningJob.id, present):
-            shutil.rmtree(self._store.job_attempts(job_id), ignore_errors=True)
+            folder = self._store.job_attempts(job_id)
+            self._stuck.erased(job_id, partial(remove, folder))
 
 
 def _gone_and_unneeded() -> Select[str]:
@@ -185,31 +232,9 @@ def _among(
     engine: Engine, query: Select[str], column: InstrumentedAttribute[str], names: Iterable[str]
 ) -> set[str]:
     """Return what ``query`` finds among ``names``, which may be any number."""
+    if not (names := list(names)):
+        return set()
     # One array: of single parameters PostgreSQL takes 65,535.
-    array = literal(list(names), ARRAY(String))
+    array = literal(names, ARRAY(String))
     with transaction(engine) as session:
         return set(session.scalars(query.where(column == any_(array))))
-
-
-def _entries(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []
-
-
-def _older_than(folder: Path, seconds: float) -> list[str]:
-    """Return the names in ``folder`` that have not changed for ``seconds``."""
-    limit = time.time() - seconds
-    names = []
-    for path in _entries(folder):
-        try:
-            if path.stat().st_mtime < limit:
-                names.append(path.name)
-        except FileNotFoundError:
-            continue
-    return names
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

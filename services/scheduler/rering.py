@@ -5,10 +5,11 @@ behind one busy worker does not pile up messages.
 """
 
 import logging
+from collections.abc import Collection
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine, func, or_, select
+from sqlalchemy import Engine, func, or_, select, true
 
 from shared.db import transaction
 from shared.jobs.models import FineTuningJob
@@ -33,8 +34,16 @@ class Rering:
 
     name = "rering"
 
-    def __init__(self, engine: Engine, app: "Celery", age_seconds: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        app: "Celery",
+        age_seconds: float,
+        bases: Collection[str] | None = None,
+    ) -> None:
+        """``bases``: the base models whose jobs workers claim; None: all."""
         self._engine = engine
+        self._bases = bases
         self._app = app
         self._age_seconds = age_seconds
 
@@ -57,6 +66,7 @@ class Rering:
                 select(FineTuningJob.queue, func.count())
                 .where(
                     FineTuningJob.state == State.QUEUED,
+                    true() if self._bases is None else FineTuningJob.base_model.in_(self._bases),
                     FineTuningJob.state_changed_at <= func.clock_timestamp() - age,
                     or_(
                         FineTuningJob.not_before.is_(None),

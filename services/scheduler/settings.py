@@ -9,12 +9,17 @@ from shared.settings import (
     InferenceClientSettings,
     JobTimings,
     Seconds,
+    ServedModelSettings,
     SystemDatabaseSettings,
 )
 
 
 class SchedulerSettings(
-    SystemDatabaseSettings, BrokerSettings, InferenceClientSettings, JobTimings
+    SystemDatabaseSettings,
+    BrokerSettings,
+    InferenceClientSettings,
+    ServedModelSettings,
+    JobTimings,
 ):
     """One scheduler serves all queues; a second one does no harm."""
 

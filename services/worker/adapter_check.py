@@ -1,7 +1,4 @@
-"""An adapter's files against the catalog's profile, read from disk without torch.
-
-A safetensors file is eight bytes of header length, a JSON header, then the tensors' bytes.
-"""
+"""An adapter's files against the catalog's profile, read from disk without torch."""
 
 import json
 import math
@@ -12,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.adapters.shapes import read_header, tensor_shapes
 from shared.catalog import AdapterProfile
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
-_PREFIX = "base_model.model."
 _BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 _REFUSED = ("use_dora", "modules_to_save", "use_rslora", "trainable_token_indices")
 
@@ -35,8 +32,11 @@ def check_adapter(folder: Path, profile: AdapterProfile, base_config: dict[str, 
     present = {path.name for path in folder.iterdir()} - {"MANIFEST.json"}
     if present != {WEIGHTS, CONFIG}:
         raise InvalidAdapter(f"unexpected or missing files: {sorted(present ^ {WEIGHTS, CONFIG})}")
-    rank = _rank(json.loads((folder / CONFIG).read_bytes()), profile)
-    expected = _expected_shapes(profile, base_config, rank)
+    config = json.loads((folder / CONFIG).read_bytes())
+    rank = _rank(config, profile)
+    if beyond := set(config.get("target_modules") or ()) - set(profile.peft_modules()):
+        raise InvalidAdapter(f"{min(beyond)} is outside the adapter profile")
+    expected = tensor_shapes(profile, base_config, rank)
     effective: dict[str, set[str]] = {}
     for name, shape, values in _tensors(folder / WEIGHTS):
         if expected.get(name) != shape:
@@ -62,37 +62,12 @@ def _rank(config: dict[str, Any], profile: AdapterProfile) -> int:
     return rank
 
 
-def _expected_shapes(
-    profile: AdapterProfile, base: dict[str, Any], rank: int
-) -> dict[str, tuple[int, ...]]:
-    hidden, inner = base["hidden_size"], base["intermediate_size"]
-    heads = base["num_attention_heads"]
-    head = base.get("head_dim") or hidden // heads
-    query, key_value = heads * head, base["num_key_value_heads"] * head
-    sizes = {  # module: (inputs, outputs)
-        "q_proj": (hidden, query),
-        "k_proj": (hidden, key_value),
-        "v_proj": (hidden, key_value),
-        "o_proj": (query, hidden),
-        "gate_proj": (hidden, inner),
-        "up_proj": (hidden, inner),
-        "down_proj": (inner, hidden),
-    }
-    shapes: dict[str, tuple[int, ...]] = {}
-    for module in profile.peft_modules():
-        inputs, outputs = sizes[module.rpartition(".")[2]]
-        shapes[f"{_PREFIX}{module}.lora_A.weight"] = (rank, inputs)
-        shapes[f"{_PREFIX}{module}.lora_B.weight"] = (outputs, rank)
-    return shapes
-
-
 def _tensors(path: Path) -> Iterator[tuple[str, tuple[int, ...], NDArray[np.float32]]]:
     """Yield name, shape and values of each tensor; raise InvalidAdapter for a malformed file."""
-    data = path.read_bytes()
     try:
+        header = read_header(path)
+        data = path.read_bytes()
         length = int.from_bytes(data[:8], "little")
-        header: dict[str, Any] = json.loads(data[8 : 8 + length])
-        header.pop("__metadata__", None)
         for name, entry in header.items():
             shape = tuple(entry["shape"])
             start, end = entry["data_offsets"]

@@ -1,17 +1,19 @@
 """Why an attempt ended badly, and what follows: a table, and three small rules about counters."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from signal import SIGKILL, SIGTERM
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from services.worker.spec import ErrorMessage
 from services.worker.trainer import Exited
 from shared.errors import LeaseLost
 from shared.jobs.lease import fail_as_poisoned, requeue
-from shared.jobs.models import FineTuningJob
+from shared.jobs.models import FineTuningJob, JobEvent
 from shared.jobs.state import State
 from shared.jobs.transitions import move
 
@@ -31,7 +33,9 @@ class Cause(StrEnum):
     CRASH = "crash"
     INVALID_ADAPTER = "invalid_adapter"
     SERVED_DIFFERS = "served_differs"
+    ADAPTER_REFUSED = "adapter_refused"
     INFERENCE_AWAY = "inference_away"
+    BASE_NOT_SERVED = "base_not_served"
 
 
 class Reaction(StrEnum):
@@ -42,6 +46,7 @@ class Reaction(StrEnum):
     BACK_OFF = "back off"
     HALVE = "halve the micro-batch"
     LATER = "later"
+    PAUSE = "pause"
 
 
 REACTIONS = {
@@ -52,8 +57,10 @@ REACTIONS = {
     Cause.KILLED: Reaction.AGAIN_AT_ONCE,
     Cause.CRASH: Reaction.BACK_OFF,
     Cause.INVALID_ADAPTER: Reaction.FAIL,
-    Cause.SERVED_DIFFERS: Reaction.FAIL,
+    Cause.SERVED_DIFFERS: Reaction.PAUSE,
+    Cause.ADAPTER_REFUSED: Reaction.PAUSE,
     Cause.INFERENCE_AWAY: Reaction.LATER,
+    Cause.BASE_NOT_SERVED: Reaction.LATER,
 }
 
 CODES = {
@@ -92,6 +99,8 @@ class BackOff:
 
     seconds: Sequence[float]
     uniform: Callable[[float, float], float]
+    give_up_seconds: float = math.inf
+    """A job that waits to be published for so long is paused."""
 
     def delay(self, crashes: int) -> float:
         """Return the waiting time after the ``crashes``-th crash in a row, ±20 %."""
@@ -112,15 +121,61 @@ def react(
         case Reaction.AGAIN_AT_ONCE:
             return requeue(session, fresh, f"{failure.message}; the job goes on at once")
         case Reaction.LATER:
-            delay = back_off.longest()
-            return requeue(session, fresh, failure.message, delay_seconds=delay, counted=False)
+            return _later(session, fresh, failure, back_off)
         case Reaction.HALVE if fresh.micro_batch_divisor == 1:
             message = f"{failure.message}; once more with half the micro-batch"
             return requeue(session, fresh, message, micro_batch_divisor=2)
+        case Reaction.PAUSE:
+            return _pause(session, fresh, failure)
         case Reaction.BACK_OFF:
             return _after_crash(session, fresh, failure, back_off)
         case _:
             return _fail(session, fresh, failure)
+
+
+def _later(
+    session: Session, job: FineTuningJob, failure: AttemptFailed, back_off: BackOff
+) -> FineTuningJob:
+    if publishing_seconds(session, job) >= back_off.give_up_seconds:
+        return _pause(session, job, failure)
+    delay = back_off.longest()
+    return requeue(session, job, failure.message, delay_seconds=delay, counted=False)
+
+
+def publishing_seconds(session: Session, job: FineTuningJob) -> float:
+    """Return for how long a trained job has been trying to be published, over all its attempts.
+
+    By the database's clock, from the first ``publishing`` since it was last paused (or ever).
+    """
+    paused = select(func.coalesce(func.max(JobEvent.seq), 0)).where(
+        JobEvent.job_id == job.id, JobEvent.state == State.PAUSED
+    )
+    waited = session.scalar(
+        select(func.extract("epoch", func.clock_timestamp() - func.min(JobEvent.created_at))).where(
+            JobEvent.job_id == job.id,
+            JobEvent.state == State.PUBLISHING,
+            JobEvent.seq > paused.scalar_subquery(),
+        )
+    )
+    return float(waited or 0)
+
+
+def _pause(session: Session, job: FineTuningJob, failure: AttemptFailed) -> FineTuningJob:
+    """Keep what was trained and wait for somebody to mend what is in its way."""
+    message = (
+        f"{failure.message}. The trained adapter is kept: when the cause is mended, "
+        f"POST /v1/fine_tuning/jobs/{job.id}/resume publishes it without training again"
+    )
+    return move(
+        session,
+        job.id,
+        State.PAUSED,
+        message,
+        attempt=job.attempt,
+        level="error",
+        error={"code": failure.cause.value, "message": message, "param": None},
+        lease_owner=None,
+    )
 
 
 def _current(session: Session, job: FineTuningJob) -> FineTuningJob:

@@ -1,7 +1,7 @@
 """Publication: from the trainer's folders to a model that can be called.
 
-Manifest, check from disk, rename to an id of its own, served equals trained; then one transaction
-makes the adapter rows, the result file and ``succeeded`` visible together, or nothing.
+Check from disk, a link under an id of its own, served equals trained; then one transaction makes
+the adapter rows, the result file and ``succeeded`` visible together, or nothing.
 """
 
 import csv
@@ -9,7 +9,9 @@ import hashlib
 import io
 import json
 import logging
+import os
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,12 +42,11 @@ from shared.jobs.models import FineTuningJob
 from shared.jobs.state import State
 from shared.jobs.transitions import move, record
 from shared.storage import (
+    MANIFEST,
     CorruptArtifact,
     LocalStore,
-    fsync_folder,
     publish_folder,
     verify_manifest,
-    write_manifest,
 )
 from shared.tenants.models import Tenant
 
@@ -83,7 +84,8 @@ class Publication:
 
     done: DoneMessage
     adapter_id: str
-    base_sha256: str
+    meta: dict[str, Any]
+    """The adapter's manifest's: what it was trained on and for."""
     checkpoints: tuple[tuple[str, CheckpointAdapter], ...]
     """Adapter id and figures of each callable checkpoint."""
     result_file: StoredFile
@@ -100,31 +102,24 @@ def prepare(
 ) -> Publication:
     """Put the checked adapters and the result file in their places, under ids nobody knows yet.
 
-    ``confirm`` renews the lease just before anything leaves the attempt's folder. A worker that
-    sleeps past its lease between the two leaves folders without a row, which nobody can call and
-    the scheduler removes after a day. Raises AttemptFailed when a folder does not hold what it
-    must.
+    ``done`` is kept (see finished.py) and stays as it is. ``confirm`` renews the lease just before
+    anything leaves the attempt's folder. A worker that sleeps past its lease between the two leaves
+    folders without a row, which nobody can call and the scheduler removes after a day. Raises
+    AttemptFailed when a folder does not hold what it must.
     """
-    base_sha256 = entry.base_sha256(models_dir)
-    meta = {
-        "base_model": job.base_model,
-        "base_sha256": base_sha256,
-        "data_sha256": done.data_sha256,
-        "job": job.id,
-        "attempt": job.attempt,
-    }
     base_config = json.loads((entry.folder(models_dir) / "config.json").read_bytes())
     chosen = done.checkpoints[-CALLABLE_CHECKPOINTS:]
     folders = [done.adapter_dir, *(checkpoint.path for checkpoint in chosen)]
-    for folder in folders:
-        write_manifest(folder, meta)
-        _check(folder, entry.profile, base_config)
+    metas = [_check(folder, entry.profile, base_config) for folder in folders]
     confirm()
-    adapter_id, *checkpoint_ids = [_rename(store, folder) for folder in folders]
+    adapter_id, *checkpoint_ids = [
+        _place(store, folder, meta | {"attempt": job.attempt, "trained_by": meta["attempt"]})
+        for folder, meta in zip(folders, metas, strict=True)
+    ]
     return Publication(
         done=done,
         adapter_id=adapter_id,
-        base_sha256=base_sha256,
+        meta=metas[0],
         checkpoints=tuple(zip(checkpoint_ids, chosen, strict=True)),
         result_file=_result_file(store, job, done.history),
     )
@@ -160,8 +155,8 @@ def await_served(
         except InferenceAway as error:
             log.warning("inference away", extra={"data": {"reason": str(error)}})
             refusals = refusals + 1 if isinstance(error, Refused) else 0
-            if refusals == BELIEVED_REFUSALS:
-                raise _differs(error) from error
+            if isinstance(error, Refused) and refusals == BELIEVED_REFUSALS:
+                raise _refused(error) from error
             if clock() >= deadline:
                 message = "The inference service stayed away; the job is published later"
                 raise AttemptFailed(Cause.INFERENCE_AWAY, message) from error
@@ -224,22 +219,45 @@ def _differs(finding: Exception) -> AttemptFailed:
     return AttemptFailed(Cause.SERVED_DIFFERS, message)
 
 
-def _check(folder: Path, profile: AdapterProfile, base_config: dict[str, Any]) -> None:
+def _refused(finding: Refused) -> AttemptFailed:
+    match finding.code:
+        case "base_not_served":
+            message = "The inference service does not serve this base model; published later"
+            return AttemptFailed(Cause.BASE_NOT_SERVED, message)
+        case "adapter_refused":
+            message = f"The inference service refuses the trained model: {finding}"
+            return AttemptFailed(Cause.ADAPTER_REFUSED, message)
+    return _differs(finding)
+
+
+def _check(folder: Path, profile: AdapterProfile, base_config: dict[str, Any]) -> dict[str, Any]:
+    """Return the meta of a folder's manifest; raises AttemptFailed."""
     try:
-        verify_manifest(folder)
+        meta = verify_manifest(folder)
         check_adapter(folder, profile, base_config)
     except (InvalidAdapter, CorruptArtifact) as error:
         raise AttemptFailed(Cause.INVALID_ADAPTER, f"The adapter is invalid: {error}") from error
+    return meta
 
 
-def _rename(store: LocalStore, folder: Path) -> str:
-    """Move a finished folder to an id of its own, for ever immutable; return the id."""
+def _place(store: LocalStore, folder: Path, meta: dict[str, Any]) -> str:
+    """Publish a finished folder's files under an id of its own, for ever immutable; return the id.
+
+    The files are linked, not copied: a result that waits for inference takes its space once.
+    """
     adapter_id = new_id("ad_")
-    target = store.adapter(adapter_id)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder.rename(target)
-    fsync_folder(target.parent)
+    ignored = shutil.ignore_patterns(MANIFEST)
+    with publish_folder(store.adapter(adapter_id), meta) as filling:
+        shutil.copytree(folder, filling, ignore=ignored, copy_function=_link, dirs_exist_ok=True)
     return adapter_id
+
+
+def _link(source: str, target: str) -> None:
+    """Give a file a second name; copy it where the file system has no such thing."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _result_file(
@@ -286,6 +304,7 @@ def _row(
         model=model,
         step=step,
         base_model=job.base_model,
-        base_sha256=publication.base_sha256,
+        base_sha256=publication.meta["base_sha256"],
+        profile_sha256=publication.meta["profile_sha256"],
         metrics=metrics,
     )

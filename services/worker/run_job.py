@@ -16,7 +16,7 @@ from typing import TypeVar
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
-from services.worker import publish
+from services.worker import finished, publish
 from services.worker.endings import (
     Inbox,
     Interrupted,
@@ -67,7 +67,13 @@ def run_next(place: Workplace, queue: str) -> Outcome:
     if place.drain.requested():
         return Outcome.NOTHING
     with transaction(place.engine) as session:
-        job = claim_next(session, queue, owner=f"{socket.gethostname()}:{os.getpid()}")
+        job = claim_next(
+            session,
+            queue,
+            owner=f"{socket.gethostname()}:{os.getpid()}",
+            # What is trained on another could be neither checked nor called.
+            bases=[place.settings.inference_base_model],
+        )
     if job is None:
         return Outcome.NOTHING
     with log_context(tenant_id=job.tenant_id, job_id=job.id, attempt=str(job.attempt)):
@@ -88,9 +94,14 @@ def run(place: Workplace, job: FineTuningJob) -> Outcome:
 
 
 def work(place: Workplace, job: FineTuningJob, lease: Lease, inbox: Inbox) -> Outcome:
-    """Train, publish; or end by order or failure. Raises LeaseLost."""
+    """Train, publish; or end by order or failure. Raises LeaseLost.
+
+    What an earlier attempt finished is published without training again.
+    """
     try:
-        done = train(place, job, lease, inbox)
+        done = finished.find(place, job)
+        if done is None:
+            done = finished.keep(place, job, train(place, job, lease, inbox))
         publish_result(place, job, lease, inbox, done)
     except Interrupted as interruption:
         return end_by_order(place, job, lease, inbox, interruption.order)

@@ -9,6 +9,7 @@ from shared.settings import (
     InferenceClientSettings,
     JobTimings,
     Seconds,
+    ServedModelSettings,
     StoreSettings,
     SystemDatabaseSettings,
 )
@@ -20,9 +21,14 @@ def usable_cores() -> int:
 
 
 class WorkerSettings(
-    SystemDatabaseSettings, BrokerSettings, StoreSettings, InferenceClientSettings, JobTimings
+    SystemDatabaseSettings,
+    BrokerSettings,
+    StoreSettings,
+    InferenceClientSettings,
+    ServedModelSettings,
+    JobTimings,
 ):
-    """One worker: one queue, one trainer process."""
+    """One worker: one queue, one trainer process, jobs of the base model that is served."""
 
     worker_queue: str = "default"
     trainer_threads: int = Field(default_factory=usable_cores, ge=1)

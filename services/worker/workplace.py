@@ -12,7 +12,7 @@ from services.worker.served_check import Inference
 from services.worker.settings import WorkerSettings
 from services.worker.spec import TrainSpec
 from services.worker.trainer import Trainer
-from shared.catalog import Catalog
+from shared.catalog import BaseModelEntry, Catalog
 from shared.errors import NotFound
 from shared.jobs.hyperparameters import Hyperparameters
 from shared.jobs.models import FineTuningJob
@@ -42,19 +42,17 @@ class Workplace:
 
     @property
     def back_off(self) -> BackOff:
-        """Waiting times after crashes."""
-        return BackOff(self.settings.crash_backoff_seconds, random.uniform)
+        """Waiting times after crashes, and while nothing can be published."""
+        settings = self.settings
+        return BackOff(
+            settings.crash_backoff_seconds, random.uniform, settings.publish_give_up_seconds
+        )
 
 
 def make_spec(place: Workplace, job: FineTuningJob) -> TrainSpec:
     """Say what this attempt trains, where, and which earlier attempts it may resume."""
     settings, store = place.settings, place.store
-    try:
-        entry = place.catalog.get(job.base_model)
-        base_sha256 = entry.base_sha256(settings.models_dir)
-    except (NotFound, FileNotFoundError) as error:
-        message = f"The base model `{job.base_model}` is not installed on this worker"
-        raise AttemptFailed(Cause.BAD_CONFIGURATION, message, param="model") from error
+    entry, base_sha256 = installed_base(place, job)
     attempt_dir = store.attempt(job.id, job.attempt)
     attempt_dir.mkdir(parents=True, exist_ok=True)
     validation = job.validation_file_id
@@ -74,6 +72,16 @@ def make_spec(place: Workplace, job: FineTuningJob) -> TrainSpec:
         checkpoint_seconds=settings.checkpoint_seconds,
         threads=settings.trainer_threads,
     )
+
+
+def installed_base(place: Workplace, job: FineTuningJob) -> tuple[BaseModelEntry, str]:
+    """Return the job's base model and the hash of its weights; raises AttemptFailed."""
+    try:
+        entry = place.catalog.get(job.base_model)
+        return entry, entry.base_sha256(place.settings.models_dir)
+    except (NotFound, FileNotFoundError) as error:
+        message = f"The base model `{job.base_model}` is not installed on this worker"
+        raise AttemptFailed(Cause.BAD_CONFIGURATION, message, param="model") from error
 
 
 def rows_of(store: LocalStore, file_id: str) -> Path:

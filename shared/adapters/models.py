@@ -34,6 +34,8 @@ class Adapter(Row):
     step: Mapped[int]
     base_model: Mapped[str] = mapped_column(String(100))
     base_sha256: Mapped[str] = mapped_column(String(64))
+    profile_sha256: Mapped[str | None] = mapped_column(String(64))
+    """Hash of the catalog's profile it was trained for; None: published before it was recorded."""
     metrics: Mapped[dict[str, Any]]
     created_at: Mapped[CreatedAt]
     deleted_at: Mapped[Timestamp | None]

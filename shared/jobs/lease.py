@@ -2,7 +2,7 @@
 
 Every statement carries the attempt. An attempt counts as fruitless from its claim until it passes
 the highest step the job ever reached; so it is counted however it ends, also when its worker just
-vanished. Only one that could not publish because inference was away is given back.
+vanished. Only one that was publishing is given back: it had its training, and a time of its own.
 """
 
 from datetime import timedelta
@@ -117,14 +117,17 @@ def requeue(
     """Send a held job back to the queue, or fail it where nothing has come of too many attempts.
 
     ``job`` names the attempt that fences the move; its counters are read afresh. An attempt that is
-    not ``counted`` (it waited for others) is given back, and is never one too many.
+    not ``counted`` (it waited for others), or that was publishing a finished training, is given
+    back, and is never one too many.
     """
-    if not counted:
+    fruitless, state = session.execute(
+        select(FineTuningJob.fruitless_attempts, FineTuningJob.state).where(
+            FineTuningJob.id == job.id
+        )
+    ).one()
+    if not counted or state == State.PUBLISHING:
         values["fruitless_attempts"] = func.greatest(FineTuningJob.fruitless_attempts - 1, 0)
-    fruitless = session.scalar(
-        select(FineTuningJob.fruitless_attempts).where(FineTuningJob.id == job.id)
-    )
-    if counted and fruitless is not None and fruitless >= FRUITLESS_LIMIT:
+    elif fruitless >= FRUITLESS_LIMIT:
         return fail_as_poisoned(session, job, f"{fruitless} attempts in a row made no progress")
     not_before = (
         func.clock_timestamp() + timedelta(seconds=delay_seconds) if delay_seconds else None

@@ -37,7 +37,10 @@ class Request:
 
 @dataclass
 class FakeApi:
-    """Answers each route with its replies in turn; the last one again and again."""
+    """Answers each route with its replies in turn; the last one again and again.
+
+    ``requests`` are those of the command's own purpose: it may also ask which base is served.
+    """
 
     base_url: str = ""
     replies: dict[str, list[Reply]] = field(default_factory=dict)
@@ -47,8 +50,14 @@ class FakeApi:
         """Answer ``route`` ("POST /files") with ``replies``."""
         self.replies[route] = list(replies)
 
+    def serve(self, *names: str) -> None:
+        """List models; those that do not begin with ``ft:`` are base models."""
+        data = [{"id": n, "object": "model", "created": 1, "owned_by": "x"} for n in names]
+        self.on("GET /models", Reply({"object": "list", "data": data}))
+
     def answer(self, request: Request) -> Reply:
-        self.requests.append(request)
+        if request.path != "/models":
+            self.requests.append(request)
         queue = self.replies.get(f"{request.method} {request.path.partition('?')[0]}")
         if queue is None:
             return error_reply(404, "not found")
@@ -65,6 +74,7 @@ def error_reply(status: int, message: str, code: str | None = None) -> Reply:
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
     """A fake API that the environment names."""
     fake = FakeApi()
+    fake.serve("smollm2-135m-instruct")
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(fake))
     fake.base_url = f"http://127.0.0.1:{server.server_port}/v1"
     monkeypatch.setenv("TAILOR_BASE_URL", fake.base_url)

@@ -34,3 +34,10 @@ def test_an_unknown_model_is_one_sentence(api, tailor) -> None:
     result = tailor("chat", "x", "Hi")
     assert result.exit_code == 1
     assert result.output == "error: The model `x` does not exist.\n"
+
+
+def test_without_a_model_the_served_base_answers(api, tailor) -> None:
+    api.serve("ft:base-of-today:org:x:12345678", "base-of-today")
+    api.on("POST /chat/completions", Reply([_chunk("Hello.")]))
+    assert tailor("chat", input="Hi\n").exit_code == 0
+    assert api.requests[0].json["model"] == "base-of-today"

@@ -49,6 +49,26 @@ def test_create_asks_for_auto_and_prints_the_id(api, tailor) -> None:
     assert set(sent["method"]["supervised"]["hyperparameters"].values()) == {"auto"}
 
 
+def test_the_base_model_is_the_served_one_unless_another_is_named(api, tailor) -> None:
+    api.serve("ft:base-of-today:org:x:12345678", "base-of-today")
+    api.on("POST /fine_tuning/jobs", Reply(JOB))
+    assert tailor("job", "create", "file-1").exit_code == 0
+    assert tailor("job", "create", "file-1", "--model", "other").exit_code == 0
+    assert [request.json["model"] for request in api.requests] == ["base-of-today", "other"]
+
+
+def test_without_a_served_base_model_create_says_so(api, tailor) -> None:
+    api.serve()
+    result = tailor("job", "create", "file-1")
+    assert result.exit_code == 1
+    assert "serves no base model" in result.output
+
+
+def test_resume_names_the_job_and_its_status(api, tailor) -> None:
+    api.on("POST /fine_tuning/jobs/ftjob-1/resume", Reply(JOB))
+    assert tailor("job", "resume", "ftjob-1").output == "ftjob-1 queued\n"
+
+
 def test_create_uploads_a_path_and_passes_what_was_asked(api, tailor) -> None:
     api.on("POST /files", Reply(STORED))
     api.on("POST /fine_tuning/jobs", Reply(JOB))

@@ -23,11 +23,11 @@ from services.api.completions.metering import Meter
 from services.api.completions.schemas import CompletionOptions
 from services.api.deps import Parts
 from services.api.errors import payload
-from services.api.models.service import find_adapter, find_base
+from services.api.models.service import NOT_SERVED, find_adapter, find_base, why_unavailable
 from services.api.rate_limits import Allowance
 from shared.catalog import BaseModelEntry
 from shared.db import tenant_transaction
-from shared.errors import InvalidRequest, TailorError
+from shared.errors import Conflict, InvalidRequest, TailorError
 from shared.ids import new_id
 
 
@@ -100,6 +100,8 @@ def _target(parts: Parts, tenant_id: str, name: str) -> Target:
         return Target(base.name, base.context_length, is_adapter=False)
     with tenant_transaction(parts.tenant_engine, tenant_id) as session:
         adapter = find_adapter(session, tenant_id, name)
+    if why := why_unavailable(parts.settings, adapter):
+        raise Conflict(why, "model", NOT_SERVED)
     entry: BaseModelEntry = parts.catalog.get(adapter.base_model)
     return Target(adapter.id, entry.context_length, is_adapter=True)
 

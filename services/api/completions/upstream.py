@@ -10,13 +10,22 @@ from typing import Any
 
 import httpx
 
-from shared.errors import InvalidRequest, NotFound, RateLimited, TailorError, UpstreamUnavailable
+from shared.errors import (
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    RateLimited,
+    TailorError,
+    UpstreamUnavailable,
+)
 from shared.ids import ADAPTER_ID
 
 DONE = "[DONE]"
 TOO_LONG_PARAMS = {"input_tokens", "input_text", "max_tokens", "max_completion_tokens"}
 """The parameter that vLLM names when prompt and answer do not fit the context."""
 MAX_EVENT_BYTES = 2**20
+REFUSALS = {"adapter_refused", "base_not_served"}
+"""Codes of our own guard for an adapter that exists and must not be served."""
 
 
 class ContextLengthExceeded(InvalidRequest):
@@ -93,6 +102,13 @@ def error_of(status: int, answer: Mapping[str, Any], model: str) -> TailorError:
     message = ADAPTER_ID.sub(model, str(fields.get("message") or "The request was refused."))
     param = fields.get("param")
     param = param if isinstance(param, str) else None
+    if fields.get("code") in REFUSALS:
+        return Conflict(
+            f"The model `{model}` cannot be served as the installation is now: {message}. "
+            "Train it again, or ask the installation's administrator.",
+            "model",
+            str(fields["code"]),
+        )
     if status in (400, 422):
         kind = ContextLengthExceeded if param in TOO_LONG_PARAMS else InvalidRequest
         return kind(message, "messages" if param in {"input_tokens", "input_text"} else param)

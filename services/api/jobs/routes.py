@@ -1,4 +1,4 @@
-"""Fine-tuning jobs: create, list, retrieve, cancel, events, checkpoints."""
+"""Fine-tuning jobs: create, list, retrieve, cancel, resume, events, checkpoints."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -11,12 +11,11 @@ from services.api.deps import LimitsDep, PartsDep, SessionDep, TenantDep
 from services.api.jobs import service
 from services.api.jobs.schemas import CheckpointOut, EventOut, JobIn, JobOut, checkpoint_step
 from services.api.json_body import ApiRoute
-from services.api.models.service import callable_adapters, find_base, unknown_model
+from services.api.models.service import base_not_served, callable_adapters, find_base
 from services.api.pagination import Cursor, EndedListing, Limit, Listing, id_of, page
 from shared.adapters.models import Adapter
 from shared.clock import now
 from shared.db import tenant_transaction
-from shared.errors import InvalidRequest, TailorError
 from shared.jobs.models import FineTuningJob, JobEvent
 from shared.tenants.models import owned_by
 
@@ -36,7 +35,7 @@ def create_job(
     """Queue a fine-tuning job."""
     base = find_base(parts.catalog, parts.settings, body.model)
     if base is None:
-        raise _not_a_base(body.model)
+        raise base_not_served(parts.catalog, parts.settings, body.model)
     window = parts.settings.retry_window_seconds
     repeat = service.Repeat(idempotency_key, x_stainless_retry_count > 0, window)
     with tenant_transaction(parts.tenant_engine, tenant_id) as session:
@@ -74,6 +73,15 @@ def cancel_job(job_id: str, tenant_id: TenantDep, session: SessionDep) -> JobOut
     return _shown(session, tenant_id, [service.cancel(session, tenant_id, job_id)])[0]
 
 
+@router.post("/{job_id}/resume")
+def resume_job(job_id: str, parts: PartsDep, tenant_id: TenantDep) -> JobOut:
+    """Let a paused job go on; one that is trained is published without training again."""
+    with tenant_transaction(parts.tenant_engine, tenant_id) as session:
+        shown = _shown(session, tenant_id, [service.resume(session, tenant_id, job_id)])[0]
+    parts.doorbell.ring()
+    return shown
+
+
 @router.get("/{job_id}/events")
 def list_events(
     job_id: str,
@@ -108,18 +116,6 @@ def list_checkpoints(
     data = [CheckpointOut.of(row, job_id) for row in rows]
     ends = {"first_id": data[0].id, "last_id": data[-1].id} if data else {}
     return EndedListing(data=data, has_more=has_more, **ends)
-
-
-def _not_a_base(name: str) -> TailorError:
-    # Said of every such name, so that nobody learns whether another tenant's model exists.
-    if name.startswith("ft:"):
-        return InvalidRequest(
-            "Training starts from a base model; to go on from a fine-tuned one is not supported. "
-            "Train the base again with all rows.",
-            "model",
-            "model_not_trainable",
-        )
-    return unknown_model(name)
 
 
 def _shown(session: Session, tenant_id: str, jobs: Sequence[FineTuningJob]) -> list[JobOut]:

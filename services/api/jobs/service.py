@@ -108,6 +108,28 @@ def cancel(session: Session, tenant_id: str, job_id: str) -> FineTuningJob:
     raise Conflict(f"The job has already {state}.", "fine_tuning_job_id", "job_already_ended")
 
 
+def resume(session: Session, tenant_id: str, job_id: str) -> FineTuningJob:
+    """Send a paused job back to the queue; raise Conflict for any other."""
+    job = find(session, tenant_id, job_id, lock=True)
+    if job.state != State.PAUSED:
+        raise Conflict(
+            f"Only a paused job can be resumed; this one is {job.public_status}.",
+            "fine_tuning_job_id",
+            "job_not_paused",
+        )
+    return move(
+        session,
+        job_id,
+        State.QUEUED,
+        "The job goes on",
+        sources=frozenset({State.PAUSED}),
+        error=null(),
+        not_before=None,
+        crashes=0,
+        fruitless_attempts=0,
+    )
+
+
 def model_names(session: Session, tenant_id: str, jobs: Iterable[FineTuningJob]) -> dict[str, str]:
     """Return the public names of the models that came of these jobs, by job id."""
     ids = [job.id for job in jobs]

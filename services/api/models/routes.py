@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from services.api.deps import PartsDep, SessionDep, TenantDep
+from services.api.deps import Parts, PartsDep, SessionDep, TenantDep
 from services.api.json_body import ApiRoute
 from services.api.models import service
 from services.api.models.schemas import ModelDeleted, ModelList, ModelOut
@@ -16,7 +16,7 @@ def list_models(parts: PartsDep, tenant_id: TenantDep, session: SessionDep) -> M
     """List the base model and the tenant's own, newest first."""
     base = service.served_base(parts.catalog, parts.settings)
     query = service.callable_adapters(tenant_id).order_by(Adapter.created_at.desc())
-    own = [ModelOut.of_adapter(row) for row in session.scalars(query)]
+    own = [_shown(parts, row) for row in session.scalars(query)]
     return ModelList(data=[ModelOut.of_base(base), *own] if base else own)
 
 
@@ -28,13 +28,17 @@ def retrieve_model(
     base = service.find_base(parts.catalog, parts.settings, model)
     if base is not None:
         return ModelOut.of_base(base)
-    return ModelOut.of_adapter(service.find_adapter(session, tenant_id, model))
+    return _shown(parts, service.find_adapter(session, tenant_id, model))
 
 
 @router.delete("/{model:path}")
 def delete_model(
     model: str, parts: PartsDep, tenant_id: TenantDep, session: SessionDep
 ) -> ModelDeleted:
-    """Delete one of the tenant's fine-tuned models."""
+    """Delete one of the tenant's fine-tuned models, and with it its job's checkpoints."""
     service.delete(session, tenant_id, model, is_base=model in parts.catalog)
     return ModelDeleted(id=model)
+
+
+def _shown(parts: Parts, row: Adapter) -> ModelOut:
+    return ModelOut.of_adapter(row, service.why_unavailable(parts.settings, row))

@@ -12,13 +12,16 @@ BASE_CREATED = 1_760_000_000
 
 
 class ModelOut(BaseModel):
-    """One model that the tenant may call."""
+    """One model of the tenant's. The last two are Tailor's own keys."""
 
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str
     shutdown_date: None = None
+    available: bool = True
+    """False: it is kept, but cannot be called as the installation is now."""
+    unavailable_reason: str | None = None
 
     @classmethod
     def of_base(cls, entry: BaseModelEntry) -> "ModelOut":
@@ -26,10 +29,15 @@ class ModelOut(BaseModel):
         return cls(id=entry.name, created=BASE_CREATED, owned_by="tailor")
 
     @classmethod
-    def of_adapter(cls, row: Adapter) -> "ModelOut":
-        """Show a fine-tuned model."""
-        created = int(row.created_at.timestamp())
-        return cls(id=row.model, created=created, owned_by=row.tenant_id)
+    def of_adapter(cls, row: Adapter, why_unavailable: str | None) -> "ModelOut":
+        """Show a fine-tuned model, and why it cannot be called where that is so."""
+        return cls(
+            id=row.model,
+            created=int(row.created_at.timestamp()),
+            owned_by=row.tenant_id,
+            available=why_unavailable is None,
+            unavailable_reason=why_unavailable,
+        )
 
 
 class ModelList(BaseModel):

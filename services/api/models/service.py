@@ -8,8 +8,11 @@ from sqlalchemy.orm import Session
 from services.api.settings import ApiSettings
 from shared.adapters.models import Adapter
 from shared.catalog import BaseModelEntry, Catalog
-from shared.errors import NotFound, PermissionDenied
+from shared.errors import InvalidRequest, NotFound, PermissionDenied, TailorError
 from shared.tenants.models import owned_by
+
+NOT_SERVED = "base_not_served"
+"""Code: the model exists, and the inference service answers for another base model."""
 
 
 def served_base(catalog: Catalog, settings: ApiSettings) -> BaseModelEntry | None:
@@ -42,11 +45,52 @@ def find_adapter(session: Session, tenant_id: str, name: str) -> Adapter:
 
 
 def delete(session: Session, tenant_id: str, name: str, *, is_base: bool) -> None:
-    """Mark a fine-tuned model as deleted: nobody can call it from now on."""
+    """Mark a fine-tuned model as deleted: nobody can call it from now on.
+
+    Its job's checkpoints go with it: the last one may be the very same weights under another name.
+    A checkpoint is deleted alone.
+    """
     if is_base:
         raise PermissionDenied("Base models belong to the installation.", "model")
     adapter = find_adapter(session, tenant_id, name)
-    adapter.deleted_at = session.scalar(select(func.clock_timestamp()))
+    gone = [adapter]
+    if adapter.kind == "final" and adapter.job_id:
+        of_job = callable_adapters(tenant_id).where(Adapter.job_id == adapter.job_id)
+        gone = list(session.scalars(of_job))
+    at = session.scalar(select(func.clock_timestamp()))
+    for row in gone:
+        row.deleted_at = at
+
+
+def why_unavailable(settings: ApiSettings, adapter: Adapter) -> str | None:
+    """Say why inference cannot answer for a fine-tuned model now; None where it can."""
+    if adapter.base_model == settings.inference_base_model:
+        return None
+    return _elsewhere(settings, f"The model was trained on `{adapter.base_model}`")
+
+
+def base_not_served(catalog: Catalog, settings: ApiSettings, name: str) -> TailorError:
+    """Build the answer for a model that is wanted as a base and is not the served one."""
+    # Said of every such name, so that nobody learns whether another tenant's model exists.
+    if name.startswith("ft:"):
+        return InvalidRequest(
+            "Training starts from a base model; to go on from a fine-tuned one is not supported. "
+            "Train the base again with all rows.",
+            "model",
+            "model_not_trainable",
+        )
+    if name in catalog:
+        return InvalidRequest(_elsewhere(settings, f"`{name}` is not served"), "model", NOT_SERVED)
+    error = unknown_model(name)
+    message = f"{error.message} Fine-tuning is offered on `{settings.inference_base_model}`."
+    return NotFound(message, error.param, error.code)
+
+
+def _elsewhere(settings: ApiSettings, what: str) -> str:
+    return (
+        f"{what}; this installation serves `{settings.inference_base_model}` now. Train on "
+        "that, or ask its administrator for the other (TAILOR_INFERENCE_BASE_MODEL)."
+    )
 
 
 def unknown_model(name: str) -> NotFound:

@@ -96,7 +96,11 @@ class Api:
         return Tenant(made["id"], made["api_key"], http, openai)
 
     def add_adapter(
-        self, tenant: Tenant, job_id: str | None = None, step: int | None = None
+        self,
+        tenant: Tenant,
+        job_id: str | None = None,
+        step: int | None = None,
+        base_model: str = BASE,
     ) -> str:
         """Insert a published adapter as the worker would; return its public name."""
         name = f"ft:{BASE}:{tenant.id}::{new_id('')[-8:]}"
@@ -108,7 +112,7 @@ class Api:
                 kind="final" if step is None else "checkpoint",
                 model=name if step is None else f"{name}:ckpt-step-{step}",
                 step=step or 10,
-                base_model=BASE,
+                base_model=base_model,
                 base_sha256="0" * 64,
                 metrics={"step": step or 10, "train_loss": 0.5},
             )

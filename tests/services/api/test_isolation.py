@@ -43,6 +43,7 @@ ROUTES: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/v1/fine_tuning/jobs", {"model": "{model}", "training_file": "{file}"}),
     ("GET", "/v1/fine_tuning/jobs/{job}", {}),
     ("POST", "/v1/fine_tuning/jobs/{job}/cancel", {}),
+    ("POST", "/v1/fine_tuning/jobs/{job}/resume", {}),
     ("GET", "/v1/fine_tuning/jobs/{job}/events", {}),
     ("GET", "/v1/fine_tuning/jobs/{job}/checkpoints", {}),
     ("GET", "/v1/models/{model}", {}),

@@ -278,6 +278,30 @@ def test_an_ended_job_cannot_be_cancelled(api: Api, tenant: Tenant, end: State) 
     assert caught.value.code == "job_already_ended"
 
 
+def test_a_paused_job_is_resumed_and_nobody_elses(api: Api, tenant: Tenant) -> None:
+    job_id = tenant.create_job()["id"]
+    advance(api, job_id, State.STARTING, State.RUNNING, State.PUBLISHING)
+    with transaction(api.system) as session:
+        error = {"code": "inference_away", "message": "kept", "param": None}
+        move(session, job_id, State.PAUSED, "kept", level="error", error=error)
+    shown = tenant.openai.fine_tuning.jobs.retrieve(job_id)
+    assert (shown.status, shown.error and shown.error.code) == ("paused", "inference_away")
+    with pytest.raises(openai.NotFoundError):
+        api.new_tenant().openai.fine_tuning.jobs.resume(job_id)
+    resumed = tenant.openai.fine_tuning.jobs.resume(job_id)
+    assert (resumed.id, resumed.status, resumed.error) == (job_id, "queued", None)
+
+
+@pytest.mark.parametrize("path", [[], [State.STARTING, State.RUNNING], [State.CANCELLED]])
+def test_only_a_paused_job_can_be_resumed(api: Api, tenant: Tenant, path: list[State]) -> None:
+    job_id = tenant.create_job()["id"]
+    advance(api, job_id, *path)
+    with pytest.raises(openai.ConflictError) as caught:
+        tenant.openai.fine_tuning.jobs.resume(job_id)
+    assert caught.value.code == "job_not_paused"
+    assert caught.value.response.headers["x-should-retry"] == "false"
+
+
 def test_a_succeeded_job_names_its_model_and_checkpoints(api: Api, tenant: Tenant) -> None:
     job_id = tenant.create_job()["id"]
     advance(api, job_id, State.STARTING, State.RUNNING, State.PUBLISHING, State.SUCCEEDED)

@@ -3,6 +3,8 @@
 Only tests and benchmarks can start it: the product has no switch that leaves the operation out.
 """
 
+import json
+
 from vllm.lora.resolver import LoRAResolverRegistry
 
 from services.inference.guard import Guard
@@ -17,7 +19,8 @@ def register() -> None:
     settings = InferenceSettings()
     entry = load_catalog().get(settings.inference_base_model)
     base_sha256 = entry.base_sha256(settings.models_dir)
-    resolver = StoreResolver(LocalStore(settings.store_dir), entry, base_sha256)
+    base_config = json.loads((entry.folder(settings.models_dir) / "config.json").read_bytes())
+    resolver = StoreResolver(LocalStore(settings.store_dir), entry, base_sha256, base_config)
     LoRAResolverRegistry.register_resolver("stock", resolver)
 
 

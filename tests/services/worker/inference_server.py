@@ -22,6 +22,8 @@ class InferenceServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.status = 200
         self.statuses = []
+        self.code = None
+        """Of its error, as the guard sends it."""
         self.ready = True
         self.answering = threading.Event()
         self.answering.set()
@@ -49,7 +51,8 @@ class _Handler(BaseHTTPRequestHandler):
         for token, value in zip(body["prompt"][2:], self.server.logprobs, strict=True):
             answer.append({str(token): {"logprob": value}})
         status = self.server.statuses.pop(0) if self.server.statuses else self.server.status
-        self._send({"choices": [{"prompt_logprobs": answer}]}, status)
+        error = {"code": self.server.code, "message": "layer 19 is outside the profile"}
+        self._send({"choices": [{"prompt_logprobs": answer}], "error": error}, status)
 
     def do_GET(self):
         self.send_response(200 if self.server.ready else 503)

@@ -43,6 +43,7 @@ def worker(shared_workshop):
     [process] = shared_workshop.processes
     yield process
     shared_workshop.inference.status = 200
+    shared_workshop.inference.code = None
     shared_workshop.inference.answering.set()
     shared_workshop.inference.logprobs = CHECKS[0].adapter_logprobs
     assert process.poll() is None
@@ -146,20 +147,57 @@ def test_an_engine_that_refuses_while_it_ends_fails_no_job(workshop):
     assert workshop.inference.statuses == []
 
 
-def test_a_refusal_that_repeats_is_a_finding(workshop):
-    workshop.inference.status = 400
-    job = workshop.wait_for_end(rung_job(workshop))
-    assert (job.state, job.error["code"]) == ("failed", "served_differs")
+def assert_published_without_training(workshop, job_id):
+    """A resumed job ends well, and nothing was trained for it."""
+    before = len(workshop.states(job_id))
+    workshop.resume(job_id)
+    assert_ended_once(workshop, job_id)
+    assert workshop.states(job_id)[before:] == ["queued", "starting", "publishing", "succeeded"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "ends_as"),
+    [(400, None, "served_differs"), (422, "adapter_refused", "adapter_refused")],
+)
+def test_a_refusal_that_repeats_pauses_the_job_and_what_is_trained_is_kept(
+    workshop, status, code, ends_as
+):
+    workshop.inference.status, workshop.inference.code = status, code
+    job_id = rung_job(workshop)
+    job = workshop.wait_for_state(job_id, State.PAUSED)
+    assert job.error["code"] == ends_as
+    last = workshop.events(job_id)[-1]
+    assert (last.level, f"{job_id}/resume" in last.message) == ("error", True)
+    assert ("layer 19" in last.message) == (code is not None)
+    workshop.inference.status = 200
+    assert_published_without_training(workshop, job_id)
 
 
 @pytest.mark.parametrize("logprobs", [(-3.0, -4.0), (-1.1, -1.2)], ids=["base", "another"])
-def test_a_model_that_does_not_answer_as_trained_is_not_published(workshop, logprobs):
+def test_a_model_that_does_not_answer_as_trained_is_not_published_and_not_lost(workshop, logprobs):
     workshop.inference.logprobs = logprobs
-    job_id = workshop.add_job()
-    workshop.ring()
-    job = workshop.wait_for_end(job_id)
-    assert (job.state, job.error["code"]) == ("failed", "served_differs")
+    job_id = rung_job(workshop)
+    job = workshop.wait_for_state(job_id, State.PAUSED)
+    assert job.error["code"] == "served_differs"
     assert workshop.adapters(job_id) == []
+    workshop.inference.logprobs = CHECKS[0].adapter_logprobs
+    assert_published_without_training(workshop, job_id)
+
+
+def test_a_job_of_a_base_that_is_not_served_is_left_in_the_queue_and_stops_nobody(workshop):
+    unserved = workshop.add_job(base_model="smollm2-135m-instruct-hub", priority=9)
+    assert_ended_once(workshop, rung_job(workshop))
+    assert (workshop.job(unserved).state, workshop.job(unserved).attempt) == (State.QUEUED, 0)
+
+
+def test_a_trained_job_whose_base_is_not_served_any_more_makes_room_for_others(workshop):
+    workshop.inference.status, workshop.inference.code = 422, "base_not_served"
+    job_id = rung_job(workshop)
+    wait_until(lambda: workshop.job(job_id).not_before, "it waits in the queue")
+    job = workshop.job(job_id)
+    assert (job.state, job.fruitless_attempts) == (State.QUEUED, 0)
+    workshop.inference.status = 200
+    assert_ended_once(workshop, rung_job(workshop))
 
 
 def test_an_adapter_with_a_number_that_is_none_is_not_published(workshop):

@@ -4,13 +4,28 @@ from signal import SIGKILL, SIGSEGV
 
 import pytest
 
-from services.worker.failures import REACTIONS, AttemptFailed, BackOff, Cause, react
+from services.worker.failures import (
+    REACTIONS,
+    AttemptFailed,
+    BackOff,
+    Cause,
+    publishing_seconds,
+    react,
+)
 from services.worker.trainer import Exited
 from shared.db import transaction
 from shared.errors import LeaseLost
 from shared.jobs.lease import FRUITLESS_LIMIT
 from shared.jobs.state import State
+from shared.jobs.transitions import move
 
+TRAINED = {
+    Cause.SERVED_DIFFERS,
+    Cause.ADAPTER_REFUSED,
+    Cause.INFERENCE_AWAY,
+    Cause.BASE_NOT_SERVED,
+}
+"""What can happen only to a job that is trained."""
 NO_JITTER = BackOff((10, 60, 300), lambda low, high: (low + high) / 2)
 
 
@@ -42,10 +57,12 @@ def test_the_waiting_time_grows_and_strays_by_a_fifth():
 def outcome(workshop):
     """Let an attempt of a running job fail; return the job afterwards."""
 
-    def fail(cause, **columns):
+    def fail(cause, *, back_off=NO_JITTER, **columns):
         job_id = workshop.add_job(state=State.RUNNING, attempt=1, **columns)
         with transaction(workshop.engine) as session:
-            react(session, workshop.job(job_id), AttemptFailed(cause, "why"), NO_JITTER)
+            if cause in TRAINED:
+                move(session, job_id, State.PUBLISHING, "Publishing the model")
+            react(session, workshop.job(job_id), AttemptFailed(cause, "why"), back_off)
         return workshop.job(job_id)
 
     return fail
@@ -57,13 +74,42 @@ def outcome(workshop):
         Cause.BAD_DATA,
         Cause.BAD_CONFIGURATION,
         Cause.NON_FINITE_LOSS,
-        Cause.SERVED_DIFFERS,
         Cause.INVALID_ADAPTER,
     ],
 )
 def test_what_cannot_get_better_fails_at_once(outcome, cause):
     job = outcome(cause)
     assert (job.state, job.error["message"]) == (State.FAILED, "why")
+
+
+@pytest.mark.parametrize("cause", [Cause.SERVED_DIFFERS, Cause.ADAPTER_REFUSED])
+def test_what_is_trained_and_cannot_be_served_is_paused_and_says_how_to_go_on(outcome, cause):
+    job = outcome(cause)
+    assert (job.state, job.error["code"], job.lease_owner) == (State.PAUSED, cause.value, None)
+    assert f"/v1/fine_tuning/jobs/{job.id}/resume" in job.error["message"]
+
+
+@pytest.mark.parametrize("cause", [Cause.INFERENCE_AWAY, Cause.BASE_NOT_SERVED])
+def test_publishing_is_given_up_only_after_its_time(outcome, cause):
+    patient, tired = (BackOff((10,), min, seconds) for seconds in (3600, 1e-6))
+    assert outcome(cause, back_off=patient).state == State.QUEUED
+    job = outcome(cause, back_off=tired)
+    assert (job.state, job.error["code"]) == (State.PAUSED, cause.value)
+
+
+def test_the_time_for_publishing_counts_over_all_attempts_and_anew_after_a_pause(workshop):
+    job_id = workshop.add_job(state=State.RUNNING, attempt=1)
+    steps = [State.PUBLISHING, State.QUEUED, State.STARTING, State.PUBLISHING]
+    waited = []
+    for state in [*steps, State.PAUSED, State.QUEUED, State.STARTING, State.PUBLISHING]:
+        with transaction(workshop.engine) as session:
+            move(session, job_id, state, "x")
+        if state == State.PUBLISHING:
+            with transaction(workshop.engine) as session:
+                waited.append(publishing_seconds(session, workshop.job(job_id)))
+    first, second, after_the_pause = waited
+    assert 0 < first < second
+    assert after_the_pause < second
 
 
 def test_a_kill_from_outside_counts_nothing(outcome):

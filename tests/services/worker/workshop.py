@@ -175,6 +175,12 @@ class Workshop:
         with transaction(self.engine) as session:
             move(session, job_id, State.CANCELLING, "Cancel requested", cancel_requested=True)
 
+    def resume(self, job_id) -> None:
+        """What the API's resume route does to a paused job."""
+        with transaction(self.engine) as session:
+            move(session, job_id, State.QUEUED, "The job goes on", sources={State.PAUSED})
+        self.ring()
+
     def wait_for_state(self, job_id, *states, seconds=30) -> FineTuningJob:
         wait_until(
             lambda: self.job(job_id).state in states, f"{job_id} in {states}", seconds=seconds

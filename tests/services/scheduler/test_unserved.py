@@ -1,0 +1,54 @@
+"""Jobs of a base model that is not served: they wait, know why, and are not rung for."""
+
+from datetime import timedelta
+
+from services.scheduler.rering import Rering
+from services.scheduler.unserved import Unserved
+from shared.clock import now
+from shared.db import transaction
+from shared.jobs.claim import claim_next
+from shared.jobs.state import State
+from shared.jobs.transitions import move
+from shared.task_queue import outstanding
+from tests.services.worker.workshop import BASE
+
+OTHER = "another-base"
+LONG_AGO = now() - timedelta(minutes=5)
+
+
+def told(workshop, job_id):
+    events = workshop.events(job_id)
+    return [event.message for event in events if (event.data or {}).get("reason")]
+
+
+def test_the_owner_is_told_once_for_each_stay_in_the_queue(workshop):
+    unserved, served = workshop.add_job(base_model=OTHER), workshop.add_job()
+    duty = Unserved(workshop.engine, BASE)
+    for _ in range(3):
+        duty.run()
+    [message] = told(workshop, unserved)
+    assert f"serves `{BASE}` and not `{OTHER}`" in message
+    assert told(workshop, served) == []
+    with transaction(workshop.engine) as session:
+        move(session, unserved, State.PAUSED, "paused")
+        move(session, unserved, State.QUEUED, "goes on")
+    for _ in range(2):
+        duty.run()
+    assert len(told(workshop, unserved)) == 2
+
+
+def test_nobody_is_rung_for_a_job_that_nobody_may_claim(workshop):
+    workshop.add_job(base_model=OTHER, state_changed_at=LONG_AGO)
+    Rering(workshop.engine, workshop.app, 10, [BASE]).run()
+    assert outstanding(workshop.app, "default").waiting == 0
+    Rering(workshop.engine, workshop.app, 10, [BASE, OTHER]).run()
+    assert outstanding(workshop.app, "default").waiting == 1
+
+
+def test_a_claim_names_the_bases_it_may_take(workshop):
+    unserved = workshop.add_job(base_model=OTHER, priority=9)
+    served = workshop.add_job()
+    with transaction(workshop.engine) as session:
+        assert claim_next(session, "default", "me", bases=[BASE]).id == served
+        assert claim_next(session, "default", "me", bases=[BASE]) is None
+        assert claim_next(session, "default", "me").id == unserved
