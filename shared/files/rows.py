@@ -30,7 +30,7 @@ def validate(path: Path, filename: str, rows_path: Path | None = None) -> Report
     with rows_path.open("w", encoding="utf-8") if rows_path else nullcontext() as target:
         check = _Check(report, target)
         try:
-            for line, row in read(path, filename):
+            for line, row in read(path, filename, report.add_warning):
                 check.row(line, row)
                 if report.truncated:
                     break
