@@ -10,8 +10,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
 
-from shared.files.forms import KNOWN_KEYS, BadRow, Message, normalise
-from shared.files.readers import Unreadable, read
+from shared.files.forms import KNOWN_KEYS, BadRow, Message, Unreadable, normalise
+from shared.files.readers import read
 from shared.files.report import MAX_PROBLEMS, MIN_ROWS, Format, Problem, Report
 
 __all__ = ["MAX_PROBLEMS", "MIN_ROWS", "Problem", "Report", "validate"]

@@ -36,7 +36,7 @@ def read_workbook(file: IO[bytes], notice: Notice) -> Iterator[tuple[int, list[s
         book = package.book()
         sheet = _first_visible(package, book.sheets, notice)
         rows = SheetRows(package, book, sheet, notice)
-        for number, cells in rows:  # noqa: B007  the number is for the error below
+        for number, cells in rows:
             yield number, cells
     except Damaged:
         raise Unreadable(max(1, number), DAMAGED) from None

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from typing import IO, NamedTuple
 from xml.parsers import expat
 
+from shared.files.builtin_formats import BUILTIN, GENERAL
 from shared.files.forms import Unreadable
-from shared.files.number_format import BUILTIN, GENERAL
 
 Event = tuple[str, dict[str, str] | None, str]
 """Tag without prefix; its attributes where it begins and None where it ends; there, the text."""
@@ -30,7 +30,7 @@ MAX_XML_BYTES = 256 * 2**20
 MAX_SHARED_BYTES = 64 * 2**20
 """Of the XML parts that are not sheets; the shared strings are held in memory."""
 MAX_PARTS = 10_000
-MAX_ELEMENTS = 10_000_000
+MAX_ELEMENTS = 5_000_000
 """Elements that are read in all: bounds the time that a small file of empty elements takes."""
 MAX_STRINGS = 2_000_000
 MAX_FORMATS = 65_536

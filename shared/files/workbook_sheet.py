@@ -3,11 +3,13 @@
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from itertools import groupby
+from math import isfinite
 from typing import NamedTuple
 
+from shared.files.builtin_formats import BUILTIN, GENERAL, REGIONAL
+from shared.files.date_format import Unrendered
 from shared.files.forms import BadRow, Unreadable
-from shared.files.number_format import BUILTIN, GENERAL, REGIONAL, Unrendered, show_number, show_text
+from shared.files.number_format import show_number, show_text
 from shared.files.workbook_package import Book, Damaged, Package, Sheet, is_true, unescaped
 
 MAX_ROWS = 1_048_576
@@ -18,6 +20,7 @@ MAX_CELLS_IN_ROW = 16_384
 MAX_MERGES = 100_000
 MAX_CELL_CHARACTERS = 4 * 2**20
 _REFERENCE = re.compile(r"\$?([A-Za-z]{1,3})\$?(\d{1,7})")
+_ERRORS = {"#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NUM!", "#NULL!", "#SPILL!", "#CALC!"}
 _LONG_NUMBER = 1e11
 _LOST_DIGITS = 1e15
 _REGIONAL_CODES = {BUILTIN[number] for number in REGIONAL if number in BUILTIN}
@@ -73,8 +76,8 @@ class SheetRows:
                 yield number, texts
         self._tell_of_hidden_rows()
 
-    def _rows(self) -> Iterator[tuple[int, bool, list[Cell]]]:
-        """Yield each stored row: its number, whether it is hidden, its cells."""
+    def _rows(self) -> Iterator[tuple[int, bool, list[Cell]]]:  # noqa: C901, PLR0912  the hot loop, flat
+        """Yield each row that stores anything: its number, whether it is hidden, its cells."""
         number, hidden, column = 0, False, 0
         row: list[Cell] = []
         cell: dict[str, str] = {}
@@ -90,11 +93,13 @@ class SheetRows:
                 elif tag == "rPh":
                     phonetic = False
                 elif tag == "c":
+                    if value is None and not (formula or pieces):
+                        continue
                     place = cell.get("r") or f"{letters(column)}{number}"
                     kind = cell.get("t", "n")
                     stored = "".join(pieces) if kind == "inlineStr" else value
                     row.append(Cell(place, kind, cell.get("s", "0"), stored, formula))
-                elif tag == "row":
+                elif tag == "row" and row:
                     yield number, hidden, row
                 elif tag == "sheetData":
                     return
@@ -240,7 +245,7 @@ class SheetRows:
             number = _serial(value, self._book.date1904) if cell.kind == "d" else float(value)
         except (ValueError, OverflowError):
             raise Damaged from None
-        if code is None or number != number or abs(number) == float("inf"):
+        if code is None or not isfinite(number):
             raise BadRow(_unrendered(cell, "has a number format that is not known here"))
         if abs(number) >= _LOST_DIGITS and "E" not in code.upper().replace(GENERAL.upper(), ""):
             raise BadRow(
@@ -309,14 +314,13 @@ def _is_zero(size: str | None) -> bool:
 
 
 def _error_name(value: str) -> str:
-    known = "#N/A #REF! #VALUE! #DIV/0! #NAME? #NUM! #NULL! #SPILL! #CALC!".split()
-    return value if value in known else "#ERROR"
+    return value if value in _ERRORS else "#ERROR"
 
 
 def _serial(value: str, date1904: bool) -> float:
     """Turn an ISO 8601 date into Excel's serial number."""
-    when = datetime.fromisoformat(value.replace("Z", "+00:00")).replace(tzinfo=None)
-    start = datetime(1904, 1, 1) if date1904 else datetime(1899, 12, 30)  # noqa: DTZ001  Excel has no zones
+    when = datetime.fromisoformat(value).replace(tzinfo=None)
+    start = datetime.fromisoformat("1904-01-01" if date1904 else "1899-12-30")
     return (when - start).total_seconds() / 86_400
 
 
