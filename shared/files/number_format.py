@@ -7,7 +7,7 @@ Sources: ECMA-376 part 1, 18.8.30 and 18.8.31; SheetJS SSF (github.com/SheetJS/s
 """
 
 import re
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
@@ -116,7 +116,10 @@ def _trimmed(text: str) -> str:
 
 
 def _rounded(value: Decimal, places: int) -> Decimal:
-    return value.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
+    try:
+        return value.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
+    except InvalidOperation:
+        raise Unrendered("has too many digits") from None
 
 
 @lru_cache(maxsize=1024)
@@ -245,7 +248,7 @@ def _number(section: Section, value: Decimal) -> str:
         return "".join("%" if t.text == "%" else _literal(t) for t in tokens)
     if section.has("power"):
         return _scientific(section, value)
-    if _fraction_bar(tokens):
+    if ("mark", "/") in tokens:
         return _fraction(tokens, value)
     point = section.find("mark", ".")
     whole, behind = tokens[:point], tokens[point + 1 :]
@@ -323,10 +326,6 @@ def _scientific(section: Section, value: Decimal) -> str:
         shown += "." + _fill_decimals(mantissa[point + 1 :], decimals)
     sign = "-" if exponent < 0 else section.tokens[at].text[1].replace("-", "")
     return f"{shown}E{sign}{_fill_whole(power, str(abs(exponent)), grouped=False)}"
-
-
-def _fraction_bar(tokens: list[Token]) -> bool:
-    return ("mark", "/") in tokens
 
 
 def _fraction(tokens: list[Token], value: Decimal) -> str:

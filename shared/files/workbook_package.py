@@ -221,6 +221,10 @@ def _format(number: str, own: dict[str, str]) -> str | None:
 
 def _refuse_bomb(parts: dict[str, zipfile.ZipInfo]) -> None:
     """Check the sizes that the archive declares; zipfile never unpacks more than declared."""
+    if any(
+        p.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for p in parts.values()
+    ):
+        raise Unreadable(1, DAMAGED)  # the format knows no other
     xml = {name: p.file_size for name, p in parts.items() if name.endswith((".xml", ".rels"))}
     small = sum(size for name, size in xml.items() if not name.startswith("xl/worksheets/"))
     if (

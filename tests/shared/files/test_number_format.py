@@ -124,6 +124,7 @@ def test_the_1904_system_begins_four_years_later() -> None:
         (-5, "[<10]0;0.0"),
         (5, "0;0;0;0;0"),
         (5, "0" * 2000),
+        (1e300, "0"),
     ],
 )
 def test_what_is_not_known_is_refused(value: float, code: str) -> None:
