@@ -37,6 +37,15 @@ class BadRow(ValueError):
     """A row cannot be used; the message says why and holds nothing of the row's text."""
 
 
+class Unreadable(Exception):
+    """The rest of the file cannot be read."""
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(line, message)
+        self.line = line
+        self.message = message
+
+
 def format_of(keys: set[str]) -> Format:
     """Recognise a row's format by its keys; raise BadRow."""
     for name, wanted in COLUMNS.items():

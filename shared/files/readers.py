@@ -5,50 +5,37 @@ Each reader yields ``(line number, row or BadRow)``; ``Unreadable`` ends the fil
 
 import csv
 import json
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from shared.files.forms import EXPECTED, KNOWN_KEYS, BadRow, format_of
+from shared.files.forms import EXPECTED, KNOWN_KEYS, BadRow, Unreadable, format_of
+from shared.files.workbook import OLE, Notice, read_workbook
 
 Numbered = tuple[int, dict[str, Any] | BadRow]
 Kind = Literal["jsonl", "csv", "xlsx"]
 
 MAX_LINE_BYTES = 4 * 2**20
-MAX_WORKBOOK_ROWS = 1_048_576
-"""Excel's own limit."""
-MAX_COLUMNS = 64
-MAX_XML_BYTES = 256 * 2**20
-"""Of all parts of a workbook, unpacked."""
-MAX_SHARED_BYTES = 64 * 2**20
-"""Of the parts that openpyxl holds in memory: everything but the sheets."""
-MAX_XML_PARTS = 1000
-
 _BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _ZIP = b"PK\x03\x04"
+_WORKBOOKS = {"xlsx", "xlsm", "xltx", "xltm", "xlsb", "xls", "xlt", "ods"}
+"""Those that cannot be read are refused by their own name."""
 
 
-class Unreadable(Exception):
-    """The rest of the file cannot be read."""
+def read(path: Path, filename: str, notice: Notice) -> Iterator[Numbered]:
+    """Yield the rows of the file at ``path``, whose user calls it ``filename``.
 
-    def __init__(self, line: int, message: str) -> None:
-        super().__init__(line, message)
-        self.line = line
-        self.message = message
-
-
-def read(path: Path, filename: str) -> Iterator[Numbered]:
-    """Yield the rows of the file at ``path``, whose user calls it ``filename``."""
+    ``notice`` is called with a line and what its owner should know about it.
+    """
     kind = kind_of(filename)
     with path.open("rb") as file:
         start = file.read(4)
         file.seek(0)
         if start == _ZIP and kind != "xlsx":
             raise Unreadable(1, "this is a workbook or zip file; name a workbook .xlsx")
-        if kind == "xlsx":
-            yield from read_xlsx(file)
+        if kind == "xlsx" or start == OLE:
+            yield from read_xlsx(file, notice)
         elif kind == "csv":
             yield from read_csv(file)
         else:
@@ -58,7 +45,7 @@ def read(path: Path, filename: str) -> Iterator[Numbered]:
 def kind_of(filename: str) -> Kind:
     """Tell the kind of a file by its name; without a known ending it is JSONL."""
     ending = filename.rsplit(".", 1)[-1].lower()
-    if ending == "xlsx":
+    if ending in _WORKBOOKS:
         return "xlsx"
     return "csv" if ending in {"csv", "tsv"} else "jsonl"
 
@@ -109,64 +96,16 @@ def _csv_rows(lines: "_Text | list[str]", delimiter: str) -> Iterator[tuple[int,
         yield number, cells
 
 
-def read_xlsx(file: IO[bytes]) -> Iterator[Numbered]:
-    """Yield the rows of the first sheet below its header row."""
-    _refuse_zip_bomb(file)
-    number = 0
-    try:
-        for number, cells in enumerate(_sheet_rows(file), start=1):
-            if number == 1:
-                columns = _columns([_cell_text(cell) for cell in cells])
-            elif any(cell is not None for cell in cells):
-                yield number, _cells_as_row(columns, [_cell_text(cell) for cell in cells])
-    except (Unreadable, OSError, MemoryError, GeneratorExit):
-        raise
-    except Exception as error:  # openpyxl raises whatever a broken workbook trips it over
-        raise Unreadable(max(1, number), "the workbook is damaged or not an .xlsx file") from error
-    if number == 0:
-        raise Unreadable(1, "the first sheet is empty")
-
-
-def _sheet_rows(file: IO[bytes]) -> Iterator[tuple[Any, ...]]:
-    from openpyxl import load_workbook  # noqa: PLC0415  0.2 s that only workbooks pay
-
-    workbook = load_workbook(file, read_only=True, data_only=True, keep_links=False)
-    try:
-        sheet = workbook.worksheets[0]
-        # A sheet may claim any size: its own claim is dropped, ours bounds what is filled in.
-        sheet.reset_dimensions()
-        for count, row in enumerate(sheet.iter_rows(max_col=MAX_COLUMNS, values_only=True)):
-            if count >= MAX_WORKBOOK_ROWS:
-                raise Unreadable(count, f"more than {MAX_WORKBOOK_ROWS} rows")
-            yield row
-    finally:
-        workbook.close()
-
-
-def _refuse_zip_bomb(file: IO[bytes]) -> None:
-    """Check the sizes that the archive declares; zipfile never unpacks more than declared."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            parts = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError):
-        raise Unreadable(1, "the workbook is damaged or not an .xlsx file") from None
-    finally:
-        file.seek(0)
-    in_memory = sum(p.file_size for p in parts if not p.filename.startswith("xl/worksheets/"))
-    if (
-        len(parts) > MAX_XML_PARTS
-        or in_memory > MAX_SHARED_BYTES
-        or sum(part.file_size for part in parts) > MAX_XML_BYTES
-    ):
-        raise Unreadable(1, "the workbook is too large unpacked; save it as CSV (UTF-8)")
-
-
-def _cell_text(cell: object) -> str:
-    if cell is None:
-        return ""
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
-    return str(cell)
+def read_xlsx(file: IO[bytes], notice: Notice) -> Iterator[Numbered]:
+    """Yield the rows of the first visible sheet below its header, as Excel shows them."""
+    columns: list[str] | None = None
+    for number, cells in read_workbook(file, notice):
+        if columns is not None:
+            yield number, cells if isinstance(cells, BadRow) else _cells_as_row(columns, cells)
+        elif isinstance(cells, BadRow):
+            raise Unreadable(number, str(cells))
+        else:
+            columns = _columns(cells)
 
 
 def _known(names: list[str]) -> set[str]:

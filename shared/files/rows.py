@@ -10,8 +10,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
 
-from shared.files.forms import KNOWN_KEYS, BadRow, Message, normalise
-from shared.files.readers import Unreadable, read
+from shared.files.forms import KNOWN_KEYS, BadRow, Message, Unreadable, normalise
+from shared.files.readers import read
 from shared.files.report import MAX_PROBLEMS, MIN_ROWS, Format, Problem, Report
 
 __all__ = ["MAX_PROBLEMS", "MIN_ROWS", "Problem", "Report", "validate"]
@@ -30,7 +30,7 @@ def validate(path: Path, filename: str, rows_path: Path | None = None) -> Report
     with rows_path.open("w", encoding="utf-8") if rows_path else nullcontext() as target:
         check = _Check(report, target)
         try:
-            for line, row in read(path, filename):
+            for line, row in read(path, filename, report.add_warning):
                 check.row(line, row)
                 if report.truncated:
                     break
