@@ -1,25 +1,25 @@
-"""Normalised rows become token ids with the base folder's own chat template and tokenizer.
-
-Only tokens that serving would generate carry a loss: an assistant message's text and the
-end-of-turn token behind it, for messages with weight 1.
-"""
+"""Normalised rows become token ids and loss masks, as a stream; shared/chat says how."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
-from transformers import PreTrainedTokenizerBase
+
+from shared.chat.encoder import ChatEncoder, Unmaskable
 
 VALIDATION_SHARE = 10
 """One row in this many is kept for validation when no validation file is given."""
 MAX_CARVED_ROWS = 256
 """More rows than this make an evaluation slower but hardly more exact."""
+MAX_NAMED_ROWS = 20
+"""Of rows that cannot be trained; the rest are counted."""
 
 
 class BadData(Exception):
@@ -88,98 +88,48 @@ def normalised_rows(path: Path, param: str) -> Iterator[NormalisedRow]:
         raise BadData("The file has no rows.", param)
 
 
-def read_rows(path: Path, param: str) -> list[NormalisedRow]:
-    """Parse a whole rows.jsonl file."""
-    return list(normalised_rows(path, param))
-
-
-def carve_validation(
-    rows: Sequence[NormalisedRow],
-) -> tuple[list[NormalisedRow], list[NormalisedRow]]:
-    """Split ``rows`` into training and validation rows; see ``held_out``."""
-    chosen = held_out([row.digest() for row in rows])
-    if not chosen.any():
-        return list(rows), list(rows[:1])
-    train = [row for row, out in zip(rows, chosen, strict=True) if not out]
-    return train, [row for row, out in zip(rows, chosen, strict=True) if out]
-
-
 def held_out(digests: Sequence[str]) -> NDArray[np.bool_]:
     """Say which rows are for validation, decided by the rows' hashes alone.
 
-    A tenth of the rows, at least one and at most MAX_CARVED_ROWS. Equal rows stay on one side, or
-    validation would measure what was trained on. Of one distinct row none is held out: such a file
-    validates on itself.
+    About a tenth of the rows and at most MAX_CARVED_ROWS. Equal rows stay on one side, or
+    validation would measure what was trained on; where no group of equal rows is that small, it is
+    the smallest. Of one distinct row none is held out: such a file validates on itself.
     """
     wanted = min(max(1, round(len(digests) / VALIDATION_SHARE)), MAX_CARVED_ROWS)
-    order = sorted(set(digests))
-    chosen = set(order[: min(wanted, len(order) - 1)])
+    counts = Counter(digests)
+    chosen: set[str] = set()
+    taken = 0
+    for digest in sorted(counts):
+        if taken + counts[digest] <= wanted:
+            chosen.add(digest)
+            taken += counts[digest]
+    if not chosen and len(counts) > 1:
+        chosen = {min(counts, key=lambda digest: (counts[digest], digest))}
     return np.array([digest in chosen for digest in digests], dtype=np.bool_)
 
 
-def tokenise(
-    rows: Iterable[NormalisedRow],
-    tokenizer: PreTrainedTokenizerBase,
-    context_length: int,
-    param: str,
-) -> list[Row]:
-    """Turn rows into token ids; raise BadData for the first that is too long or has no answer."""
-    return [_tokenised(row, tokenizer, context_length, param) for row in rows]
+def encoded_rows(path: Path, encoder: ChatEncoder, limit: int, param: str) -> Iterator[Row]:
+    """Read a rows.jsonl file as a stream of token ids of at most ``limit`` a row.
 
-
-def encoded_rows(
-    path: Path, tokenizer: PreTrainedTokenizerBase, context_length: int, param: str
-) -> Iterator[Row]:
-    """Read a rows.jsonl file as a stream of token ids; raises BadData like ``tokenise``."""
+    Raises BadData behind the last row, naming all rows that cannot be trained (the first
+    MAX_NAMED_ROWS of them): they were named before the job was queued, so none is expected.
+    """
+    refused: list[str] = []
+    count = 0
     for row in normalised_rows(path, param):
-        yield _tokenised(row, tokenizer, context_length, param)
-
-
-def encoder_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hash of all that decides which token ids a row becomes."""
-    state = str(tokenizer.backend_tokenizer.to_str())  # type: ignore[attr-defined]
-    return hashlib.sha256(f"{tokenizer.chat_template}\n{state}".encode()).hexdigest()
-
-
-def _tokenised(
-    row: NormalisedRow, tokenizer: PreTrainedTokenizerBase, context_length: int, param: str
-) -> Row:
-    token_ids, answers = _encode(row, tokenizer)
-    if len(token_ids) > context_length:
-        raise BadData(
-            f"Line {row.line} has {len(token_ids)} tokens; at most {context_length} fit.", param
+        try:
+            encoded = encoder.encode([m.model_dump() for m in row.messages], limit)
+        except Unmaskable as error:
+            count += 1
+            if count <= MAX_NAMED_ROWS:
+                refused.append(f"Line {row.line}: {error}.")
+            continue
+        yield Row(
+            row.line,
+            np.array(encoded.token_ids, dtype=np.int32),
+            np.array(encoded.answers, dtype=np.int64),
         )
-    if not answers:
-        raise BadData(f"Line {row.line} has no assistant message to learn from.", param)
-    return Row(row.line, np.array(token_ids, dtype=np.int32), np.array(answers, dtype=np.int64))
-
-
-def _encode(row: NormalisedRow, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    messages = [m.model_dump(include={"role", "content"}) for m in row.messages]
-    text: str = tokenizer.apply_chat_template(messages, tokenize=False)
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    spans = [
-        _answer_span(messages, index, text, tokenizer)
-        for index, message in enumerate(row.messages)
-        if message.role == "assistant" and message.weight
-    ]
-    # A token that begins inside the prompt cannot be generated by serving: no loss on it.
-    answers = [
-        index
-        for index, (start, end) in enumerate(encoded["offset_mapping"])
-        if index and any(first <= start and end <= last for first, last in spans)
-    ]
-    return encoded["input_ids"], answers
-
-
-def _answer_span(
-    messages: list[dict[str, Any]], index: int, text: str, tokenizer: PreTrainedTokenizerBase
-) -> tuple[int, int]:
-    """Characters of ``text`` that the assistant writes in turn ``index``, end of turn included."""
-    prompt: str = tokenizer.apply_chat_template(
-        messages[:index], tokenize=False, add_generation_prompt=True
-    )
-    upto: str = tokenizer.apply_chat_template(messages[: index + 1], tokenize=False)
-    end_of_turn = str(tokenizer.eos_token)
-    closing = text.rfind(end_of_turn, len(prompt), len(upto))
-    return len(prompt), closing + len(end_of_turn) if closing >= 0 else len(upto)
+    if count > MAX_NAMED_ROWS:
+        refused.append(f"And {count - MAX_NAMED_ROWS} more.")
+    if refused:
+        raise BadData(" ".join(refused), param)

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerBase
-
 from services.worker.training.data import (
     BadData,
     NormalisedRow,
@@ -16,6 +14,7 @@ from services.worker.training.data import (
 )
 from services.worker.training.report import Reporter
 from services.worker.training.rows import RowsWriter, TokenRows, gather
+from shared.chat.encoder import ChatEncoder
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class _Scan:
 class DataReader:
     """Reads rows.jsonl files for one job."""
 
-    tokenizer: PreTrainedTokenizerBase
+    encoder: ChatEncoder
     context_length: int
     scratch: Path
     """Where the token ids lie while the job runs."""
@@ -89,7 +88,7 @@ class DataReader:
             return train.finish(), held.finish()
 
     def _encoded(self, path: Path, param: str, total: int) -> Iterator[Row]:
-        rows = encoded_rows(path, self.tokenizer, self.context_length, param)
+        rows = encoded_rows(path, self.encoder, self.context_length, param)
         for done, row in enumerate(rows):
             self.report.working("reading", done, total)
             yield row

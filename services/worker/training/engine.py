@@ -10,7 +10,6 @@ from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from services.worker.spec import (
     CheckpointAdapter,
@@ -26,7 +25,6 @@ from services.worker.training.checkpoint import (
     RunState,
     Shelf,
 )
-from services.worker.training.data import encoder_sha256
 from services.worker.training.dataset import DataReader, DataSet
 from services.worker.training.evaluate import Trained, write_served_check
 from services.worker.training.loop import Run, train
@@ -37,6 +35,7 @@ from services.worker.training.prefix import GROUP_TOKENS, Mode, PrefixCache, Roo
 from services.worker.training.report import Emit, Reporter
 from services.worker.training.signals import Signals
 from shared.catalog import BaseModelEntry, Catalog
+from shared.chat.encoder import ChatEncoder
 
 TOKEN_BUDGET = 2048
 """Padded tokens of a micro-batch, before ``micro_batch_divisor``; the flags are polled between."""
@@ -55,7 +54,7 @@ class WarmBase(BaseModel):
     name: str
     folder: Path
     frozen: FrozenModel
-    tokenizer: PreTrainedTokenizerBase
+    encoder: ChatEncoder
     checksum: str
 
 
@@ -90,7 +89,7 @@ class Engine:
                 name=spec.base_model,
                 folder=spec.base_dir,
                 frozen=frozen,
-                tokenizer=AutoTokenizer.from_pretrained(spec.base_dir, local_files_only=True),
+                encoder=ChatEncoder(spec.base_dir),
                 checksum=frozen.checksum(),
             )
         elif (self._warm.name, self._warm.folder) != (spec.base_model, spec.base_dir):
@@ -102,7 +101,7 @@ class Engine:
     def _train(self, spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase) -> None:
         report = Reporter(self._emit, self._signals.poll)
         scratch = spec.scratch_dir or spec.attempt_dir
-        reader = DataReader(warm.tokenizer, entry.context_length, scratch, report)
+        reader = DataReader(warm.encoder, entry.context_length, scratch, report)
         data = reader.read(spec.train_rows, spec.validation_rows)
         base, numbers = warm.frozen, spec.hyperparameters
         adapter = Adapter(
@@ -175,7 +174,7 @@ def _identity(spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase, data: Data
         base_sha256=spec.base_sha256,
         profile_sha256=entry.profile.sha256(),
         data_sha256=data.sha256,
-        encoder_sha256=encoder_sha256(warm.tokenizer),
+        encoder_sha256=warm.encoder.sha256,
         tokens_sha256=data.tokens_sha256,
         plan_version=PLAN_VERSION,
         seed=spec.seed,
