@@ -35,6 +35,9 @@ class Adapter(Row):
     base_model: Mapped[str] = mapped_column(String(100))
     base_sha256: Mapped[str] = mapped_column(String(64))
     metrics: Mapped[dict[str, Any]]
+    data_format: Mapped[str | None] = mapped_column(String(16))
+    """Format of the training file's rows: what it was trained on as ``prompt`` is answered so by
+    /v1/completions, too."""
     created_at: Mapped[CreatedAt]
     deleted_at: Mapped[Timestamp | None]
     """Set by the user's delete: from now on nobody can call it."""

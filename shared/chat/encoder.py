@@ -53,7 +53,10 @@ class ChatEncoder:
         self.template_date = self.base.date
         self.sha256 = self.base.sha256
         self._tokenizer = Tokenizer.from_str(json.dumps(self.base.tokenizer))
-        self._plain = PlainText(template_words(self.base.tokenizer))
+        self.words = template_words(self.base.tokenizer)
+        """Added tokens, which inside a message are plain text."""
+        self.plain = PlainText(self.words)
+        """Marks them there; see plain.py."""
         self._longest_token = max(map(len, self._tokenizer.get_vocab()))
         self._header = self._find_header()
         self._closing, self.turn_end = self._find_closing()
@@ -78,7 +81,7 @@ class ChatEncoder:
         return self._tokens(self._render(self._turns(messages), prompt=True), [])[0]
 
     def _turns(self, messages: Sequence[Turn]) -> list[dict[str, str]]:
-        return [{"role": m["role"], "content": self._plain(m["content"])} for m in messages]
+        return [{"role": m["role"], "content": self.plain(m["content"])} for m in messages]
 
     def _refuse_obviously_long(self, messages: Sequence[Turn], limit: int) -> None:
         """Each answer ends with a token of its own, and a token has only so many characters."""

@@ -38,6 +38,8 @@ class Target:
     """Inside the inference service: an adapter's id, or a base model's name."""
     context_length: int
     is_adapter: bool
+    prompt_as_trained: bool = False
+    """Trained on prompt and completion: a bare prompt goes where training put it."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,12 @@ def _target(parts: Parts, tenant_id: str, name: str) -> Target:
     with tenant_transaction(parts.tenant_engine, tenant_id) as session:
         adapter = find_adapter(session, tenant_id, name)
     entry: BaseModelEntry = parts.catalog.get(adapter.base_model)
-    return Target(adapter.id, entry.context_length, is_adapter=True)
+    return Target(
+        adapter.id,
+        entry.context_length,
+        is_adapter=True,
+        prompt_as_trained=adapter.data_format == "prompt",
+    )
 
 
 def _body(parts: Parts, tenant_id: str, asked: CompletionOptions, target: Target) -> dict[str, Any]:
@@ -106,6 +113,9 @@ def _body(parts: Parts, tenant_id: str, asked: CompletionOptions, target: Target
         "max_tokens": tokens or min(parts.settings.default_max_tokens, target.context_length - 1),
         "cache_salt": cache_salt(parts.settings.cache_salt_key.get_secret_value(), tenant_id),
     }
+    if target.prompt_as_trained and "prompt" in body:
+        # The inference service has the chat template; see services/inference/plain_text.py.
+        body["tailor_prompt_as_trained"] = True
     if asked.stream:
         # Running totals with every chunk: a caller who leaves midway is still metered.
         body["stream"] = True
