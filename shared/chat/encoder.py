@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from shared.chat.base import ChatBase
@@ -58,7 +58,7 @@ class ChatEncoder:
         self.plain = PlainText(self.words)
         """Marks them there; see plain.py."""
         self._longest_token = max(map(len, self._tokenizer.get_vocab()))
-        self._header = self._find_header()
+        self._header, self._lead = self._find_header()
         self._closing, self.turn_end = self._find_closing()
 
     def encode(self, messages: Sequence[Turn], limit: int | None = None) -> Encoded:
@@ -78,7 +78,8 @@ class ChatEncoder:
 
     def prompt(self, messages: Sequence[Turn]) -> list[int]:
         """Return the ids after which serving generates the next answer; raise Unmaskable."""
-        return self._tokens(self._render(self._turns(messages), prompt=True), [])[0]
+        ids: list[int] = self._encode(self._render(self._turns(messages), prompt=True)).ids
+        return ids
 
     def _turns(self, messages: Sequence[Turn]) -> list[dict[str, str]]:
         return [{"role": m["role"], "content": self.plain(m["content"])} for m in messages]
@@ -104,19 +105,28 @@ class ChatEncoder:
             raise Unmaskable(f"the base model's chat template refuses it: {said}") from None
         return str(rendered[0])
 
-    def _tokens(self, text: str, cuts: list[int]) -> tuple[list[int], list[tuple[int, int]]]:
-        """Return ids and character offsets; no token spans a cut, as none does when serving."""
+    def _encode(self, text: str) -> Encoding:
         try:
-            whole = self._tokenizer.encode(text, add_special_tokens=False)
+            return self._tokenizer.encode(text, add_special_tokens=False)
         except UnicodeEncodeError:
             raise Unmaskable("it holds half of a surrogate pair (a broken emoji)") from None
+
+    def _tokens(self, text: str, starts: list[int]) -> tuple[list[int], list[tuple[int, int]]]:
+        """Return ids and character offsets, with answers beginning at ``starts``.
+
+        Serving reads a prompt by itself. Where its last blanks become other tokens when an answer
+        follows, prompt and answer are read apart.
+        """
+        whole = self._encode(text)
         inner = {place for a, b in whole.offsets if b - a > 1 for place in range(a + 1, b)}
-        crossed = inner.intersection(cuts)
-        if not crossed:
-            return whole.ids, whole.offsets
-        ids, offsets = [], []
-        for begin, end in pairwise([0, *sorted(crossed), len(text)]):
-            part = self._tokenizer.encode(text[begin:end], add_special_tokens=False)
+        cuts = inner.intersection(starts)
+        prompt = self._encode(text[: starts[-1]]).ids
+        if not cuts and whole.ids[: len(prompt)] != prompt:
+            cuts = set(starts)
+        ids: list[int] = []
+        offsets: list[tuple[int, int]] = []
+        for begin, end in pairwise([0, *sorted(cuts), len(text)]):
+            part = self._encode(text[begin:end]) if cuts else whole
             ids += part.ids
             offsets += [(begin + a, begin + b) for a, b in part.offsets]
         return ids, offsets
@@ -155,13 +165,19 @@ class ChatEncoder:
     def _ends(self, answer: str) -> list[str]:
         """How an answer may stand in the text: as it is, or stripped by the template."""
         forms = (answer, answer.rstrip(), answer.lstrip(), answer.strip())
-        return [form + self._closing for form in forms]
+        return [self._lead + form + self._closing for form in forms]
 
-    def _find_header(self) -> str:
-        """What opens an answer; empty where a prompt is no continuation of its conversation."""
-        asked = [{"role": "user", "content": _PROBE}]
+    def _find_header(self) -> tuple[str, str]:
+        """What opens an answer, and what the template then writes before it: learnt, too.
+
+        The first is empty where a prompt is no continuation of its conversation.
+        """
+        asked = [{"role": "user", "content": "x"}]
         text, prompt = self._render(asked), self._render(asked, prompt=True)
-        return prompt.removeprefix(text) if prompt.startswith(text) else ""
+        answered = self._render([*asked, {"role": "assistant", "content": _PROBE}])
+        header = prompt.removeprefix(text) if prompt.startswith(text) else ""
+        behind = answered.removeprefix(prompt) if answered.startswith(prompt) else _PROBE
+        return header, behind.partition(_PROBE)[0]
 
     def _find_closing(self) -> tuple[str, int]:
         """What stands behind an answer up to the token that ends its turn, and that token."""
