@@ -174,7 +174,8 @@ class Lease:
         return not select.select([self._ended], [], [], self._interval)[0]
 
     def _hear_drain(self) -> None:
-        ready, _, _ = select.select([self._ended, self._drain], [], [])
+        watched: list[Any] = [self._ended, self._drain]
+        ready, _, _ = select.select(watched, [], [])
         if self._ended not in ready:
             self._order(Order.DRAIN)
 
