@@ -65,7 +65,7 @@ def test_a_lease_that_moved_after_the_scan_is_not_expired(engine, add_job, job_r
     assert job_row(job_id).state == State.RUNNING
 
 
-def test_ten_fruitless_attempts_of_any_kind_are_the_end(engine, add_job, job_row):
+def test_too_many_fruitless_attempts_of_any_kind_are_the_end(engine, add_job, job_row):
     job_id = add_job(state=State.RUNNING, attempt=10, fruitless_attempts=FRUITLESS_LIMIT)
     with transaction(engine) as session:
         [lease] = held_leases(session)
