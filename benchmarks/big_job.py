@@ -22,9 +22,22 @@ from shared.catalog import load_catalog
 from shared.jobs.hyperparameters import Hyperparameters
 
 BASE = "smollm2-135m-instruct"
-WORDS = (
-    ["棚", "倉庫", "営業時間", "shelf", "order", "invoice", "return", "返品", "送料", "warranty", "part", "code", "office", "電話"]
-)
+WORDS = [
+    "棚",
+    "倉庫",
+    "営業時間",
+    "shelf",
+    "order",
+    "invoice",
+    "return",
+    "返品",
+    "送料",
+    "warranty",
+    "part",
+    "code",
+    "office",
+    "電話",
+]
 ROW_WORDS = 265
 """Make rows of about 2 kB."""
 WATCH_SECONDS = 0.2
@@ -109,7 +122,8 @@ class Trainer:
 
     def train(self, spec: TrainSpec, steps: int) -> dict[str, float]:
         """Train ``steps`` steps; return the seconds until the data was read, the first and last."""
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin
+        assert self.process.stdout
         self.process.stdin.write(spec.model_dump_json() + "\n")
         self.process.stdin.flush()
         began, last, found = time.monotonic(), time.monotonic(), {"longest_silence": 0.0}

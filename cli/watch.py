@@ -120,7 +120,9 @@ def _progress_text(progress: dict[str, Any]) -> str:
     if progress.get("seconds_left") is not None:
         parts.append(f"{duration(progress['seconds_left'])} left")
     if progress.get("total") and progress.get("phase") in _PHASES:
-        parts.append(f"{_PHASES[progress['phase']]} {100 * progress['done'] // progress['total']} %")
+        parts.append(
+            f"{_PHASES[progress['phase']]} {100 * progress['done'] // progress['total']} %"
+        )
     return "  ".join(parts)
 
 

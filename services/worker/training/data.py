@@ -137,7 +137,7 @@ def encoded_rows(
 
 def encoder_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
     """Hash of all that decides which token ids a row becomes."""
-    state = str(tokenizer.backend_tokenizer.to_str())  # type: ignore[attr-defined]
+    state = str(tokenizer.backend_tokenizer.to_str())
     return hashlib.sha256(f"{tokenizer.chat_template}\n{state}".encode()).hexdigest()
 
 

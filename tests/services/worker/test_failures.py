@@ -90,6 +90,18 @@ def test_memory_is_halved_once(outcome):
     assert (job.state, job.error["code"]) == (State.FAILED, "out_of_memory")
 
 
+def test_a_full_disk_makes_the_job_wait_and_says_so(outcome, workshop):
+    job = outcome(Cause.DISK_FULL, fruitless_attempts=FRUITLESS_LIMIT, progress={"step": 4})
+    assert (job.state, job.crashes, job.fruitless_attempts) == (
+        State.QUEUED,
+        0,
+        FRUITLESS_LIMIT - 1,
+    )
+    assert job.not_before is not None
+    assert job.progress == {"step": 4, "waiting": "why"}
+    assert workshop.events(job.id)[-1].message == "why"
+
+
 @pytest.mark.parametrize("counted", [0, 1, FRUITLESS_LIMIT])
 def test_an_inference_service_that_stays_away_costs_only_time(outcome, counted):
     job = outcome(Cause.INFERENCE_AWAY, fruitless_attempts=counted)
