@@ -4,7 +4,9 @@ from signal import SIGKILL, SIGSEGV
 
 import pytest
 
+from services.worker.endings import give_away
 from services.worker.failures import REACTIONS, AttemptFailed, BackOff, Cause, react
+from services.worker.lease import Order
 from services.worker.trainer import Exited
 from shared.db import transaction
 from shared.errors import LeaseLost
@@ -108,6 +110,14 @@ def test_an_inference_service_that_stays_away_costs_only_time(outcome, counted):
     assert (job.state, job.crashes) == (State.QUEUED, 0)
     assert job.fruitless_attempts == max(0, counted - 1)
     assert job.not_before is not None
+
+
+def test_a_drain_gives_the_attempt_back_also_before_the_first_step(workshop):
+    job_id = workshop.add_job(state=State.STARTING, attempt=10, fruitless_attempts=10)
+    with transaction(workshop.engine) as session:
+        give_away(session, workshop.job(job_id), Order.DRAIN)
+    job = workshop.job(job_id)
+    assert (job.state, job.not_before, job.fruitless_attempts) == (State.QUEUED, None, 9)
 
 
 def test_an_attempt_that_has_been_replaced_changes_nothing(workshop):
