@@ -90,7 +90,7 @@ class _Display:
     def show(self, status: str, progress: dict[str, Any]) -> None:
         """Bring the display up to date."""
         step, total = progress.get("step", 0), progress.get("total_steps")
-        text = _progress_text(progress) if total else ""
+        text = _progress_text(progress)
         self._bar.update(self._task, description=status, completed=step, total=total, text=text)
         if not self._console.is_terminal:
             self._print_line(status, step, total, text)
@@ -110,9 +110,25 @@ class _Display:
 
 
 def _progress_text(progress: dict[str, Any]) -> str:
-    text = f"step {progress['step']}/{progress['total_steps']}"
+    if "waiting" in progress:
+        return str(progress["waiting"])
+    parts = []
+    if progress.get("total_steps"):
+        parts.append(f"step {progress['step']}/{progress['total_steps']}")
     if progress.get("loss") is not None:
-        text += f"  loss {progress['loss']:.4f}"
+        parts.append(f"loss {progress['loss']:.4f}")
     if progress.get("seconds_left") is not None:
-        text += f"  {duration(progress['seconds_left'])} left"
-    return text
+        parts.append(f"{duration(progress['seconds_left'])} left")
+    if progress.get("total") and progress.get("phase") in _PHASES:
+        parts.append(
+            f"{_PHASES[progress['phase']]} {100 * progress['done'] // progress['total']} %"
+        )
+    return "  ".join(parts)
+
+
+_PHASES = {
+    "reading": "reading the rows",
+    "prefix": "preparing the rows",
+    "evaluating": "evaluating",
+}
+"""What is said of work that takes long; micro-batches of a step are no news."""

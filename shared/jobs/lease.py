@@ -2,7 +2,8 @@
 
 Every statement carries the attempt. An attempt counts as fruitless from its claim until it passes
 the highest step the job ever reached; so it is counted however it ends, also when its worker just
-vanished. Only one that was publishing is given back: it had its training, and a time of its own.
+vanished. Given back is one that waited for others (inference, disk space), was drained, or was
+publishing: that had its training, and has a time of its own.
 """
 
 from datetime import timedelta
@@ -16,8 +17,13 @@ from shared.jobs.state import LEASED, State
 from shared.jobs.transitions import move
 from shared.jobs.usage import charge
 
-FRUITLESS_LIMIT = 10
-"""So many attempts of any kind in a row without passing the highest step, and the job failed."""
+FRUITLESS_LIMIT = 50
+"""So many attempts of any kind in a row without passing the highest step, and the job failed.
+
+Far more than the restarts of a bad week: crashes have a limit of their own (failures.py)."""
+RESTLESS_ATTEMPTS = 5
+REST_SECONDS = 60.0
+"""From so many on, the job lets others go first for a while: it may be what ends its workers."""
 
 AFTER_LOST_LEASE = {State.CANCELLING: State.CANCELLED, State.PAUSING: State.PAUSED}
 """Where a job goes whose holder is gone; from every other leased state back to ``queued``."""
@@ -129,6 +135,8 @@ def requeue(
         values["fruitless_attempts"] = func.greatest(FineTuningJob.fruitless_attempts - 1, 0)
     elif fruitless >= FRUITLESS_LIMIT:
         return fail_as_poisoned(session, job, f"{fruitless} attempts in a row made no progress")
+    elif fruitless >= RESTLESS_ATTEMPTS:
+        delay_seconds = max(delay_seconds, REST_SECONDS)
     not_before = (
         func.clock_timestamp() + timedelta(seconds=delay_seconds) if delay_seconds else None
     )

@@ -3,11 +3,14 @@
 After each test the worker must still be alive, and idle again: nothing of a bad end stays behind.
 """
 
+import subprocess
 import time
 
 import pytest
 
 from shared.clock import now
+from shared.db import transaction
+from shared.db.tables import FineTuningJob
 from shared.jobs.state import State
 from tests.conftest import short_folder, wait_until
 from tests.services.worker.inference_server import InferenceServer
@@ -98,6 +101,48 @@ def test_out_of_memory_is_tried_once_more_with_half_the_micro_batch(workshop):
     workshop.ring()
     job = workshop.wait_for_end(twice)
     assert (job.state, job.error["code"], job.attempt) == ("failed", "out_of_memory", 2)
+
+
+def test_a_full_disk_makes_a_job_wait_and_then_go_on(workshop):
+    full = {"at": 3, "do": "disk_full"}
+    job_id = workshop.add_job(script={"faults": {"1": full}})
+    workshop.ring()
+    job = workshop.wait_for_state(job_id, State.QUEUED)
+    wait_until(lambda: workshop.job(job_id).not_before, "it waits")
+    job = workshop.job(job_id)
+    assert (job.crashes, job.fruitless_attempts) == (0, 0)
+    assert "waiting" in job.progress
+    with transaction(workshop.engine) as session:
+        session.get_one(FineTuningJob, job_id).not_before = None
+    workshop.ring()
+    assert assert_ended_once(workshop, job_id).attempt == 2
+
+
+def test_a_disk_too_full_for_the_attempts_folder_makes_the_job_wait(workshop, small_store):
+    job_id = workshop.add_job()
+    small_store(workshop.store.job_attempts(job_id))
+    workshop.ring()
+    wait_until(lambda: workshop.job(job_id).not_before, "it waits")
+    job = workshop.job(job_id)
+    assert (job.state, job.crashes) == (State.QUEUED, 0)
+    assert "disk is full" in workshop.events(job_id)[-1].message
+
+
+@pytest.fixture
+def small_store():
+    """Mount a file system without room for one more folder; only root may."""
+    mounted = []
+
+    def mount(folder):
+        folder.mkdir(parents=True)
+        command = ["mount", "-t", "tmpfs", "-o", "nr_inodes=1", "tmpfs", str(folder)]
+        if subprocess.run(command, check=False, capture_output=True).returncode:
+            pytest.skip("no right to mount a file system")
+        mounted.append(folder)
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_bad_data_fails_at_once_and_names_the_line(workshop):

@@ -4,6 +4,7 @@ from signal import SIGKILL, SIGSEGV
 
 import pytest
 
+from services.worker.endings import give_away
 from services.worker.failures import (
     REACTIONS,
     AttemptFailed,
@@ -12,6 +13,7 @@ from services.worker.failures import (
     publishing_seconds,
     react,
 )
+from services.worker.lease import Order
 from services.worker.trainer import Exited
 from shared.db import transaction
 from shared.errors import LeaseLost
@@ -136,12 +138,32 @@ def test_memory_is_halved_once(outcome):
     assert (job.state, job.error["code"]) == (State.FAILED, "out_of_memory")
 
 
+def test_a_full_disk_makes_the_job_wait_and_says_so(outcome, workshop):
+    job = outcome(Cause.DISK_FULL, fruitless_attempts=FRUITLESS_LIMIT, progress={"step": 4})
+    assert (job.state, job.crashes, job.fruitless_attempts) == (
+        State.QUEUED,
+        0,
+        FRUITLESS_LIMIT - 1,
+    )
+    assert job.not_before is not None
+    assert job.progress == {"step": 4, "waiting": "why"}
+    assert workshop.events(job.id)[-1].message == "why"
+
+
 @pytest.mark.parametrize("counted", [0, 1, FRUITLESS_LIMIT])
 def test_an_inference_service_that_stays_away_costs_only_time(outcome, counted):
     job = outcome(Cause.INFERENCE_AWAY, fruitless_attempts=counted)
     assert (job.state, job.crashes) == (State.QUEUED, 0)
     assert job.fruitless_attempts == max(0, counted - 1)
     assert job.not_before is not None
+
+
+def test_a_drain_gives_the_attempt_back_also_before_the_first_step(workshop):
+    job_id = workshop.add_job(state=State.STARTING, attempt=10, fruitless_attempts=10)
+    with transaction(workshop.engine) as session:
+        give_away(session, workshop.job(job_id), Order.DRAIN)
+    job = workshop.job(job_id)
+    assert (job.state, job.not_before, job.fruitless_attempts) == (State.QUEUED, None, 9)
 
 
 def test_an_attempt_that_has_been_replaced_changes_nothing(workshop):

@@ -150,6 +150,7 @@ def test_sigterm_drains_to_a_checkpoint_and_counts_nothing(workshop):
     assert first.wait(10) == 0
     job = workshop.job(job_id)
     assert (job.state, job.crashes, job.not_before) == (State.QUEUED, 0, None)
+    assert job.fruitless_attempts == 0
     workshop.start_worker()  # the drained worker rang for it
     job = assert_ended_once(workshop, job_id)
     assert job.metrics["steps_this_attempt"] <= 48

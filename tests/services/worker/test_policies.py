@@ -7,8 +7,9 @@ from math import ceil
 import pytest
 
 from services.worker.failures import AttemptFailed, Cause
-from services.worker.feed import as_openai_metrics, step_event, worth_an_event
+from services.worker.feed import as_openai_metrics, remarks, step_event, worth_an_event
 from services.worker.publish import await_served, model_name
+from services.worker.run_job import pass_on
 from services.worker.served_check import (
     Inference,
     InferenceAway,
@@ -16,7 +17,7 @@ from services.worker.served_check import (
     ServedDiffers,
     check_served,
 )
-from services.worker.spec import ProgressMessage, StepMetrics
+from services.worker.spec import PreparingMessage, ProgressMessage, StartedMessage, StepMetrics
 from services.worker.watchdog import EXIT_CODE, Deafness
 from shared.db.tables import FineTuningJob, Tenant
 from tests.services.worker.inference_server import SECRET
@@ -80,6 +81,41 @@ def test_the_feed_speaks_openais_words():
         "full_valid_loss": 0.25,
     }
     assert "valid_loss" not in as_openai_metrics(progress(3, 9).metrics)
+
+
+def test_long_work_is_told_beside_the_last_step_until_the_next():
+    lease = Listener()
+    pass_on(PreparingMessage(phase="reading", done=3, total=9), lease)
+    assert lease.told == {"step": 0, "phase": "reading", "done": 3, "total": 9}
+    pass_on(progress(3, 9), lease)
+    before = lease.told
+    pass_on(PreparingMessage(phase="evaluating", done=1, total=2, step=3), lease)
+    assert lease.told == before | {"phase": "evaluating", "done": 1, "total": 2}
+    pass_on(progress(4, 9), lease)
+    assert "phase" not in lease.told
+
+
+class Listener:
+    """A lease without a database."""
+
+    told: dict = {}  # noqa: RUF012  replaced, never changed
+
+    def progress(self, progress):
+        self.told = progress
+
+    def event(self, event):
+        """Take it; these tests look at the progress."""
+
+
+def test_a_fresh_start_and_other_conditions_are_remarked_upon():
+    numbers = {"total_steps": 9, "steps_per_epoch": 3, "train_rows": 9, "validation_rows": 1}
+    assert remarks(StartedMessage(step=0, **numbers)) == []
+    fresh = StartedMessage(step=0, fresh_because="The checkpoint of step 4 was lost", **numbers)
+    assert remarks(fresh) == ["The checkpoint of step 4 was lost; training starts anew"]
+    other = StartedMessage(step=4, differs="threads 4 instead of 2", **numbers)
+    assert remarks(other) == [
+        "This attempt has threads 4 instead of 2; results may differ in the last bits"
+    ]
 
 
 @pytest.mark.parametrize(

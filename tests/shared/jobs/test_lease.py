@@ -65,12 +65,23 @@ def test_a_lease_that_moved_after_the_scan_is_not_expired(engine, add_job, job_r
     assert job_row(job_id).state == State.RUNNING
 
 
-def test_ten_fruitless_attempts_of_any_kind_are_the_end(engine, add_job, job_row):
+def test_too_many_fruitless_attempts_of_any_kind_are_the_end(engine, add_job, job_row):
     job_id = add_job(state=State.RUNNING, attempt=10, fruitless_attempts=FRUITLESS_LIMIT)
     with transaction(engine) as session:
         [lease] = held_leases(session)
         assert expire(session, lease) == State.FAILED
     assert job_row(job_id).error["code"] == "poisoned"
+
+
+def test_ten_ordinary_restarts_before_the_first_checkpoint_leave_a_job_alive(
+    engine, add_job, job_row
+):
+    job_id = add_job(state=State.RUNNING, attempt=11, fruitless_attempts=11)
+    with transaction(engine) as session:
+        [lease] = held_leases(session)
+        assert expire(session, lease) == State.QUEUED
+    job = job_row(job_id)
+    assert job.not_before > job.state_changed_at  # others go first: it may end its workers
 
 
 def test_only_the_attempt_that_holds_a_job_can_give_it_back(engine, add_job, job_row):

@@ -3,17 +3,22 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from services.worker.spec import ServedCheck, TrainerMessage, TrainSpec
+from services.worker.training import evaluate, report
 from services.worker.training.data import BadData
 from services.worker.training.engine import BadConfiguration
 from services.worker.training.loop import NonFiniteLoss
+from services.worker.training.prefix import Room
+from services.worker.training.process import failure_message
 from services.worker.training.signals import Interrupted
 from shared.storage import verify_manifest
 from tests.services.worker.training.conftest import Trainer, chat, silent, write_rows
@@ -89,6 +94,30 @@ def test_served_check_holds_both_models_logprobs(trainer: Trainer, make_spec: Ma
         assert check.adapter_logprobs != check.base_logprobs
 
 
+def test_served_check_takes_rows_of_all_lengths(
+    trainer: Trainer, make_spec: MakeSpec, tmp_path: Path
+) -> None:
+    asked = [chat("長" * (1 + number), "はい" * (1 + number % 5)) for number in range(60)]
+    rows = write_rows(tmp_path / "v.jsonl", asked)
+    done = trainer.train(make_spec(validation_rows=rows, n_epochs=1))
+    checks = [ServedCheck.model_validate(c) for c in json.loads(done.check_file.read_text())]
+    lengths = [len(check.token_ids) for check in checks]
+    assert len(checks) == 16
+    assert lengths == sorted(lengths)
+    assert lengths[-1] > 2 * lengths[len(lengths) // 4]
+
+
+def test_a_row_too_long_for_the_served_check_is_checked_in_part(
+    trainer: Trainer, make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "SERVED_TOKENS", 100)
+    rows = write_rows(tmp_path / "v.jsonl", [chat("a", "b" * 200), chat("a" * 150, "b")])
+    done = trainer.train(make_spec(validation_rows=rows, n_epochs=1))
+    (check,) = [ServedCheck.model_validate(c) for c in json.loads(done.check_file.read_text())]
+    assert len(check.token_ids) == 100
+    assert len(check.adapter_logprobs) == 100 - check.answer_start
+
+
 def test_kept_epochs_are_exported_as_adapters(trainer: Trainer, make_spec: MakeSpec) -> None:
     done = trainer.train(make_spec(n_epochs=5, checkpoint_seconds=1000))
     assert 2 <= len(done.checkpoints) <= 3
@@ -157,6 +186,120 @@ def test_stop_saves_and_the_next_attempt_goes_on(trainer: Trainer, make_spec: Ma
     resumed = trainer.train(make_spec(attempt=3, resume_from=(interrupted.attempt_dir,)))
     assert resumed.steps_this_attempt == unbroken.total_steps - 8
     assert bytes_of(resumed.adapter_dir) == bytes_of(unbroken.adapter_dir)
+
+
+@pytest.fixture
+def no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither memory nor disk for the frozen layers' states."""
+    monkeypatch.setattr(Room, "here", lambda _: Room(memory=0, disk=0))
+
+
+def test_a_run_without_room_computes_states_on_the_fly_and_resumes_to_the_same_bits(
+    trainer: Trainer, make_spec: MakeSpec, no_room: None
+) -> None:
+    unbroken = trainer.train(make_spec(attempt=1))
+    stop_after(trainer, 8)
+    interrupted = make_spec(attempt=2)
+    with pytest.raises(Interrupted):
+        trainer.train(interrupted)
+    trainer.on_message = silent
+    resumed = trainer.train(make_spec(attempt=3, resume_from=(interrupted.attempt_dir,)))
+    assert resumed.steps_this_attempt == unbroken.total_steps - 8
+    assert bytes_of(resumed.adapter_dir) == bytes_of(unbroken.adapter_dir)
+
+
+@pytest.mark.parametrize("first", ["room", "none"])
+def test_a_run_stays_with_the_states_of_its_first_attempt(
+    trainer: Trainer, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    plenty, none = Room(1 << 40, 1 << 40), Room(0, 0)
+    rooms = [plenty, none] if first == "room" else [none, plenty]
+    monkeypatch.setattr(Room, "here", lambda _: rooms[0])
+    unbroken = trainer.train(make_spec(attempt=1))
+    stop_after(trainer, 8)
+    interrupted = make_spec(attempt=2)
+    with pytest.raises(Interrupted):
+        trainer.train(interrupted)
+    trainer.on_message = silent
+    rooms.reverse()
+    resumed = trainer.train(make_spec(attempt=3, resume_from=(interrupted.attempt_dir,)))
+    assert resumed.steps_this_attempt == unbroken.total_steps - 8
+    assert bytes_of(resumed.adapter_dir) == bytes_of(unbroken.adapter_dir)
+
+
+@pytest.mark.parametrize("phase", ["reading", "prefix", "training", "evaluating"])
+def test_a_stop_is_obeyed_in_every_phase_and_each_gives_signs_of_life(
+    trainer: Trainer, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    monkeypatch.setattr(report, "SILENCE_SECONDS", 0)
+
+    def listen(message: TrainerMessage) -> None:
+        if message.kind == "preparing" and message.phase == phase:
+            trainer.signals.stop.set()
+
+    trainer.on_message = listen
+    with pytest.raises(Interrupted):
+        trainer.train(make_spec())
+    signs = trainer.of("preparing")
+    heard = trainer.messages.index(next(sign for sign in signs if sign.phase == phase))
+    assert len(trainer.messages) - heard <= 5  # what was being done, and a checkpoint
+    assert all(sign.done >= 0 for sign in signs)
+
+
+def test_a_job_says_nothing_of_work_that_is_quick(trainer: Trainer, make_spec: MakeSpec) -> None:
+    trainer.train(make_spec(n_epochs=1))
+    assert not trainer.of("preparing")
+
+
+def test_scratch_files_go_to_the_scratch_folder_and_are_gone_afterwards(
+    trainer: Trainer, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[Path] = []
+
+    def look(folder: Path) -> Room:
+        seen.append(folder)
+        return Room(memory=0, disk=1 << 40)
+
+    monkeypatch.setattr(Room, "here", look)
+    scratch = tmp_path / "scratch"
+    in_files = trainer.train(make_spec(attempt=1, scratch_dir=scratch))
+    assert seen == [scratch]
+    assert list(scratch.iterdir()) == []
+    monkeypatch.undo()
+    in_memory = trainer.train(make_spec(attempt=2))
+    assert bytes_of(in_files.adapter_dir) == bytes_of(in_memory.adapter_dir)
+
+
+def test_a_full_disk_says_so_and_leaves_nothing_half_written(
+    trainer: Trainer, make_spec: MakeSpec, small_disk: Path, tmp_path: Path
+) -> None:
+    spec = make_spec(attempt_dir=small_disk / "1", scratch_dir=tmp_path)
+    with pytest.raises((OSError, SafetensorError)) as raised:
+        trainer.train(spec)
+    assert failure_message(raised.value).code == "disk_full"
+    assert trainer.of("checkpoint")  # those before it were saved, and are still there
+    assert {p.name for p in spec.attempt_dir.iterdir()} == {
+        path.name for path in kept_by(spec.attempt_dir)
+    }
+    with pytest.raises(OSError, match="space") as raised:
+        trainer.train(make_spec(attempt_dir=tmp_path / "2", scratch_dir=filled(small_disk)))
+    assert failure_message(raised.value).code == "disk_full"
+
+
+def kept_by(folder: Path) -> list[Path]:
+    """The sound checkpoints in ``folder``."""
+    kept = sorted(folder.glob("step-*"))
+    for path in kept:
+        verify_manifest(path)
+    return kept
+
+
+def filled(disk: Path) -> Path:
+    """Leave no room on ``disk``."""
+    with (disk / "full").open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    return disk
 
 
 def test_abort_saves_nothing(trainer: Trainer, make_spec: MakeSpec) -> None:
@@ -236,6 +379,48 @@ def test_a_checkpoint_of_another_run_is_not_resumed(
     assert trainer.of("started")[-1].step == 0
 
 
+def test_a_changed_profile_means_a_fresh_start_that_is_explained(
+    trainer: Trainer, make_spec: MakeSpec, catalog: Path, tmp_path: Path
+) -> None:
+    folder = interrupted_attempt(trainer, make_spec)
+    narrower = tmp_path / "catalog.toml"
+    narrower.write_text(catalog.read_text().replace('"v_proj", ', ""))
+    after = Trainer(narrower)
+    done = after.train(make_spec(attempt=51, resume_from=(folder,)))
+    (started,) = after.of("started")
+    assert started.step == 0
+    assert started.fresh_because == (
+        "The checkpoint of step 9 was made with another adapter profile"
+    )
+    assert done.steps_this_attempt == done.total_steps
+
+
+def test_a_changed_template_means_a_fresh_start_that_is_explained(
+    trainer: Trainer, make_spec: MakeSpec
+) -> None:
+    folder = interrupted_attempt(trainer, make_spec)
+    warm = trainer.engine._warm
+    assert warm is not None
+    warm.tokenizer.chat_template = "{{ '\n' }}" + str(warm.tokenizer.chat_template)
+    trainer.train(make_spec(attempt=51, resume_from=(folder,)))
+    started = trainer.of("started")[-1]
+    assert started.step == 0
+    assert "tokenizer or chat template" in started.fresh_because
+
+
+def test_half_the_micro_batch_goes_on_at_the_checkpoint_and_says_what_differs(
+    trainer: Trainer, make_spec: MakeSpec
+) -> None:
+    folder = interrupted_attempt(trainer, make_spec)
+    trainer.train(make_spec(attempt=51, resume_from=(folder,), micro_batch_divisor=2))
+    started = trainer.of("started")[-1]
+    assert (started.step, started.fresh_because) == (9, None)
+    assert started.differs == "micro-batch divisor 2 instead of 1"
+    again = make_spec(attempt=52, resume_from=(folder,))
+    trainer.train(again)
+    assert trainer.of("started")[-1].differs is None
+
+
 def test_checkpoints_are_committed_pruned_and_hold_no_pickle(
     trainer: Trainer, make_spec: MakeSpec
 ) -> None:
@@ -243,13 +428,17 @@ def test_checkpoints_are_committed_pruned_and_hold_no_pickle(
     done = trainer.train(spec)
     kept = sorted(spec.attempt_dir.glob("step-*"))
     assert {p.name for p in kept} == {
-        f"step-{step:09d}" for step in (done.best_step, done.step - 1, done.step)
+        f"step-{step:09d}" for step in (6, 12, done.best_step, done.step - 1, done.step)
     }
     for folder in kept:
         assert verify_manifest(folder)["step"] == int(folder.name[5:])
         assert {p.suffix for p in folder.iterdir()} == {".safetensors", ".json"}
     assert not list(spec.attempt_dir.glob(".tmp-*"))
-    assert not list(spec.attempt_dir.glob(".prefix*"))
+    assert {p.name for p in spec.attempt_dir.iterdir() if p not in kept} == {
+        "adapter",
+        "served_check.json",
+        *(f"adapter-step-{step:09d}" for step in (6, 12, 18)),
+    }
 
 
 def test_two_jobs_through_one_warm_trainer_are_as_if_alone(

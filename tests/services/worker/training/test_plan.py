@@ -1,3 +1,4 @@
+import time
 from collections import Counter
 
 import pytest
@@ -33,6 +34,15 @@ def test_batches_are_a_pure_function_of_seed_and_step() -> None:
     assert [one.batch(s) for s in (30, 2, 17)] == [other.batch(s) for s in (30, 2, 17)]
     assert one.batch(1) != one.batch(1 + one.steps_per_epoch)
     assert one.batch(1) != Plan(100, 8, 4, 6).batch(1)
+
+
+def test_a_batch_costs_the_same_however_many_rows_there_are() -> None:
+    plan = Plan(100_000, 8, 2, 5)
+    plan.batch(1)
+    began = time.process_time()
+    batches = [plan.batch(step) for step in range(1, 101)]
+    assert time.process_time() - began < 0.5  # a shuffle of all rows for each took 4 s
+    assert len({row for batch in batches for row in batch}) == 800
 
 
 @given(
