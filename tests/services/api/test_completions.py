@@ -553,6 +553,7 @@ def tokens_by_kind(api: Api) -> Counter[tuple[str, str]]:
     [("prompt", True), ("chat", None), ("instruction", None), (None, None)],
 )
 def test_a_bare_prompt_goes_where_training_on_prompts_put_it(
+    *,
     api: Api,
     tenant: Tenant,
     upstream: Upstream,
