@@ -4,6 +4,7 @@
 supervisor need not keep the libraries in memory.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,6 +15,8 @@ def write_chat_files(base: Path, target: Path) -> None:
     """Write to ``target`` how the base model in ``base`` reads a chat; see shared/chat/base.py."""
     encoder = ChatEncoder(base)
     encoder.base.write(target, encoder.turn_end)
+    # vLLM asks a tokenizer's folder for the model's kind.
+    shutil.copyfile(base / "config.json", target / "config.json")
 
 
 if __name__ == "__main__":

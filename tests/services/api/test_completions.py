@@ -549,3 +549,34 @@ def tokens_by_kind(api: Api) -> Counter[tuple[str, str]]:
                 key = (sample.labels["kind"], sample.labels["direction"])
                 found[key] = int(sample.value)
     return found
+
+
+@pytest.mark.parametrize(
+    ("data_format", "as_trained"),
+    [("prompt", True), ("chat", None), ("instruction", None), (None, None)],
+)
+def test_a_bare_prompt_goes_where_training_on_prompts_put_it(
+    *,
+    api: Api,
+    tenant: Tenant,
+    upstream: Upstream,
+    model: str,
+    data_format: str | None,
+    as_trained: bool | None,
+) -> None:
+    with transaction(api.system) as session:
+        row = session.query(Adapter).where(Adapter.model == model).one()
+        row.data_format = data_format
+    upstream.script = lambda exchange: exchange.send_json(
+        200, {"choices": [{"index": 0, "text": "x", "finish_reason": "stop"}], "usage": USAGE}
+    )
+    tenant.openai.completions.create(model=model, prompt=["a", "b"])
+    assert upstream.seen[-1].body.get("tailor_prompt_as_trained") is as_trained
+    assert upstream.seen[-1].body["prompt"] == ["a", "b"]
+
+
+def test_nobody_but_the_gateway_says_how_a_prompt_was_trained(tenant: Tenant, model: str) -> None:
+    body = {"model": model, "prompt": "a", "tailor_prompt_as_trained": True}
+    refused = tenant.http.post("/v1/completions", json=body)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "tailor_prompt_as_trained"
