@@ -112,7 +112,7 @@ def service_settings(
             "TAILOR_API_HOST": wiring.api_host,
             "TAILOR_API_PORT": str(wiring.api_port),
         },
-        SCHEDULER: system | broker | store | inference_client,
+        SCHEDULER: system | broker | store | models | inference_client,
         WORKER: system | broker | store | models | inference_client,
         INFERENCE: store
         | models
