@@ -1,5 +1,6 @@
 """The base-model catalog: what may be trained of each model is also what vLLM is started with."""
 
+import hashlib
 import tomllib
 from collections.abc import Iterator
 from importlib import resources
@@ -71,6 +72,10 @@ class AdapterProfile(_Entry):
     def trained_layers(self) -> range:
         """Numbers of the layers that may be trained."""
         return range(self.first_trained_layer, self.layers)
+
+    def sha256(self) -> str:
+        """Hash of what the profile says, so that an adapter can name the one it was made for."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     def peft_modules(self) -> list[str]:
         """Full PEFT names, ``model.layers.20.self_attn.q_proj`` …, in layer order."""

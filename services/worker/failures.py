@@ -27,6 +27,7 @@ class Cause(StrEnum):
     BAD_CONFIGURATION = "bad_configuration"
     NON_FINITE_LOSS = "non_finite_loss"
     OUT_OF_MEMORY = "out_of_memory"
+    DISK_FULL = "disk_full"
     KILLED = "killed"
     CRASH = "crash"
     INVALID_ADAPTER = "invalid_adapter"
@@ -49,6 +50,7 @@ REACTIONS = {
     Cause.BAD_CONFIGURATION: Reaction.FAIL,
     Cause.NON_FINITE_LOSS: Reaction.FAIL,
     Cause.OUT_OF_MEMORY: Reaction.HALVE,
+    Cause.DISK_FULL: Reaction.LATER,
     Cause.KILLED: Reaction.AGAIN_AT_ONCE,
     Cause.CRASH: Reaction.BACK_OFF,
     Cause.INVALID_ADAPTER: Reaction.FAIL,
@@ -113,7 +115,15 @@ def react(
             return requeue(session, fresh, f"{failure.message}; the job goes on at once")
         case Reaction.LATER:
             delay = back_off.longest()
-            return requeue(session, fresh, failure.message, delay_seconds=delay, counted=False)
+            progress = (fresh.progress or {"step": 0}) | {"waiting": failure.message}
+            return requeue(
+                session,
+                fresh,
+                failure.message,
+                delay_seconds=delay,
+                counted=False,
+                progress=progress,
+            )
         case Reaction.HALVE if fresh.micro_batch_divisor == 1:
             message = f"{failure.message}; once more with half the micro-batch"
             return requeue(session, fresh, message, micro_batch_divisor=2)

@@ -105,6 +105,11 @@ class Lease:
         self._thread.join(self._interval)
         self._ended.close()
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """The progress that was last given; empty before the first."""
+        return self._progress or {}
+
     def progress(self, progress: dict[str, Any]) -> None:
         """Let the next heartbeat carry ``progress`` (with its ``step``)."""
         self._progress = progress

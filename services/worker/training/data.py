@@ -6,11 +6,13 @@ end-of-turn token behind it, for messages with weight 1.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from transformers import PreTrainedTokenizerBase
 
@@ -52,13 +54,13 @@ class NormalisedRow(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """A tokenised row."""
 
     line: int
-    token_ids: tuple[int, ...]
-    answers: tuple[int, ...]
+    token_ids: NDArray[np.int32]
+    answers: NDArray[np.int64]
     """Indices of the tokens that carry a loss, ascending; never 0."""
 
     def __len__(self) -> int:
@@ -67,45 +69,52 @@ class Row:
     @property
     def last_answer(self) -> tuple[int, int]:
         """First and one-past-last index of the final run of answer tokens."""
-        end = self.answers[-1] + 1
-        start = end - 1
-        while start - 1 in self.answers:
-            start -= 1
-        return start, end
+        gaps = np.flatnonzero(np.diff(self.answers) > 1)
+        start = self.answers[gaps[-1] + 1] if len(gaps) else self.answers[0]
+        return int(start), int(self.answers[-1]) + 1
 
 
-def read_rows(path: Path, param: str) -> list[NormalisedRow]:
-    """Parse a rows.jsonl file; raise BadData naming the line of the first bad row."""
-    rows = []
+def normalised_rows(path: Path, param: str) -> Iterator[NormalisedRow]:
+    """Parse a rows.jsonl file line by line; raise BadData naming the line of the first bad row."""
+    number = 0
     with path.open(encoding="utf-8") as file:
         for number, text in enumerate(file, 1):
             try:
-                rows.append(NormalisedRow.model_validate_json(text))
+                yield NormalisedRow.model_validate_json(text)
             except ValidationError as error:
                 reason = error.errors()[0]["type"]
                 raise BadData(f"Row {number} is not a normalised row ({reason}).", param) from None
-    if not rows:
+    if not number:
         raise BadData("The file has no rows.", param)
-    return rows
+
+
+def read_rows(path: Path, param: str) -> list[NormalisedRow]:
+    """Parse a whole rows.jsonl file."""
+    return list(normalised_rows(path, param))
 
 
 def carve_validation(
     rows: Sequence[NormalisedRow],
 ) -> tuple[list[NormalisedRow], list[NormalisedRow]]:
-    """Split ``rows`` into training and validation rows, decided by the rows' hashes alone.
+    """Split ``rows`` into training and validation rows; see ``held_out``."""
+    chosen = held_out([row.digest() for row in rows])
+    if not chosen.any():
+        return list(rows), list(rows[:1])
+    train = [row for row, out in zip(rows, chosen, strict=True) if not out]
+    return train, [row for row, out in zip(rows, chosen, strict=True) if out]
+
+
+def held_out(digests: Sequence[str]) -> NDArray[np.bool_]:
+    """Say which rows are for validation, decided by the rows' hashes alone.
 
     A tenth of the rows, at least one and at most MAX_CARVED_ROWS. Equal rows stay on one side, or
-    validation would measure what was trained on. A file of one distinct row validates on itself.
+    validation would measure what was trained on. Of one distinct row none is held out: such a file
+    validates on itself.
     """
-    digests = [row.digest() for row in rows]
-    wanted = min(max(1, round(len(rows) / VALIDATION_SHARE)), MAX_CARVED_ROWS)
+    wanted = min(max(1, round(len(digests) / VALIDATION_SHARE)), MAX_CARVED_ROWS)
     order = sorted(set(digests))
-    if len(order) == 1:
-        return list(rows), list(rows[:1])
     chosen = set(order[: min(wanted, len(order) - 1)])
-    train = [row for row, digest in zip(rows, digests, strict=True) if digest not in chosen]
-    held_out = [row for row, digest in zip(rows, digests, strict=True) if digest in chosen]
-    return train, held_out
+    return np.array([digest in chosen for digest in digests], dtype=np.bool_)
 
 
 def tokenise(
@@ -115,17 +124,34 @@ def tokenise(
     param: str,
 ) -> list[Row]:
     """Turn rows into token ids; raise BadData for the first that is too long or has no answer."""
-    tokenised = []
-    for row in rows:
-        token_ids, answers = _encode(row, tokenizer)
-        if len(token_ids) > context_length:
-            raise BadData(
-                f"Line {row.line} has {len(token_ids)} tokens; at most {context_length} fit.", param
-            )
-        if not answers:
-            raise BadData(f"Line {row.line} has no assistant message to learn from.", param)
-        tokenised.append(Row(row.line, tuple(token_ids), tuple(answers)))
-    return tokenised
+    return [_tokenised(row, tokenizer, context_length, param) for row in rows]
+
+
+def encoded_rows(
+    path: Path, tokenizer: PreTrainedTokenizerBase, context_length: int, param: str
+) -> Iterator[Row]:
+    """Read a rows.jsonl file as a stream of token ids; raises BadData like ``tokenise``."""
+    for row in normalised_rows(path, param):
+        yield _tokenised(row, tokenizer, context_length, param)
+
+
+def encoder_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash of all that decides which token ids a row becomes."""
+    state = str(tokenizer.backend_tokenizer.to_str())  # type: ignore[attr-defined]
+    return hashlib.sha256(f"{tokenizer.chat_template}\n{state}".encode()).hexdigest()
+
+
+def _tokenised(
+    row: NormalisedRow, tokenizer: PreTrainedTokenizerBase, context_length: int, param: str
+) -> Row:
+    token_ids, answers = _encode(row, tokenizer)
+    if len(token_ids) > context_length:
+        raise BadData(
+            f"Line {row.line} has {len(token_ids)} tokens; at most {context_length} fit.", param
+        )
+    if not answers:
+        raise BadData(f"Line {row.line} has no assistant message to learn from.", param)
+    return Row(row.line, np.array(token_ids, dtype=np.int32), np.array(answers, dtype=np.int64))
 
 
 def _encode(row: NormalisedRow, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
