@@ -19,7 +19,11 @@ from services.scheduler.checking.spec import CheckBroke, CheckResult, CheckSpec
 
 COMMAND = (sys.executable, "-m", "services.scheduler.checking")
 LARGEST_ANSWER = 2**20
-ONE_THREAD = {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+ONE_THREAD = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
 """Beside chats and training a check takes one core at most."""
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 

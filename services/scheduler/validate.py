@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,7 +29,7 @@ from shared.files.models import StoredFile
 from shared.files.report import too_few_rows
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import State
-from shared.jobs.transitions import move, record
+from shared.jobs.transitions import move
 from shared.storage import LocalStore
 from shared.task_queue import ring
 
@@ -72,9 +72,7 @@ class Fairness:
         held = Counter(self.in_hand.values())
         most = max(1, self.places - 1)
         due = [
-            job
-            for job in waiting
-            if job.job_id not in self.in_hand and held[job.tenant_id] < most
+            job for job in waiting if job.job_id not in self.in_hand and held[job.tenant_id] < most
         ]
         if not due:
             return None

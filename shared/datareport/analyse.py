@@ -5,24 +5,26 @@ Memory is bounded by the checks' own limits (hashes and sketches for each row, n
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shared.datareport.answers import Answers
 from shared.datareport.duplicates import Duplicates
 from shared.datareport.language import Languages
-from shared.datareport.lengths import Encoder, Lengths, Unusable
 from shared.datareport.report import MAX_LINES, DataReport, Figures, Found, Param
 from shared.datareport.rows import Row, read
 from shared.datareport.sensitive import kinds_in
 
+if TYPE_CHECKING:
+    from shared.datareport.lengths import Lengths
+
 
 @dataclass(frozen=True)
-class Tokeniser:
-    """The base model's, where it is at hand."""
+class Base:
+    """The base model, where its tokenizer is at hand."""
 
-    base_model: str
+    name: str
+    folder: Path
     context_length: int
-    encoder: Encoder
-    unmaskable: type[Exception]
 
 
 @dataclass
@@ -37,7 +39,7 @@ class Refusals:
         """Take in one row."""
         self.count += 1
         if len(self.sentences) < MAX_LINES:
-            self.sentences.append(f"Line {line} {reason}.")
+            self.sentences.append(f"Line {line}: {reason}.")
 
     def text(self) -> str:
         """Return all of it in one text."""
@@ -58,12 +60,12 @@ def analyse(
     training: Path,
     validation: Path | None = None,
     *,
-    tokeniser: Tokeniser | None = None,
+    base: Base | None = None,
     n_epochs: int | None = None,
 ) -> Analysis:
     """Read the normalised rows of both files and report what is in them.
 
-    Without a ``tokeniser`` there are no token figures, and no row is refused.
+    Without a ``base`` there are no token figures, and no row is refused.
     """
     found = Found()
     duplicates = Duplicates(found)
@@ -73,14 +75,14 @@ def analyse(
     figures, refusals = {}, {}
     for file, path in paths.items():
         refusals[file] = Refusals()
-        check = _FileCheck(file, found, duplicates, tokeniser, refusals[file])
+        check = _FileCheck(file, found, duplicates, base, refusals[file])
         for row in read(path):
             check.row(row)
         figures[file] = check.done()
     duplicates.done()
     report = DataReport(
-        base_model=tokeniser.base_model if tokeniser else None,
-        context_length=tokeniser.context_length if tokeniser else None,
+        base_model=base.name if base else None,
+        context_length=base.context_length if base else None,
         training_file=figures["training_file"],
         validation_file=figures.get("validation_file"),
         n_epochs=n_epochs,
@@ -99,7 +101,7 @@ class _FileCheck:
         file: Param,
         found: Found,
         duplicates: Duplicates,
-        tokeniser: Tokeniser | None,
+        base: Base | None,
         refusals: Refusals,
     ) -> None:
         self._file = file
@@ -109,26 +111,24 @@ class _FileCheck:
         self._rows = 0
         self._answers = Answers(found, file)
         self._languages = Languages(found, file)
-        self._lengths = (
-            Lengths(tokeniser.encoder, tokeniser.unmaskable, tokeniser.context_length)
-            if tokeniser
-            else None
-        )
+        self._lengths = _lengths(base) if base else None
 
     def row(self, row: Row) -> None:
         self._rows += 1
         if self._lengths is not None:
-            try:
-                self._lengths.row(row)
-            except Unusable as error:
-                self._found.add(self._file, error.kind, row.line)
-                self._refusals.add(row.line, str(error))
+            self._tokenise(self._lengths, row)
         self._answers.row(row)
         self._languages.row(row)
         self._duplicates.row(self._file, row)
         text = "\n\n".join(str(message["content"]) for message in row.messages)
         for kind in kinds_in(text):
             self._found.add(self._file, kind, row.line)
+
+    def _tokenise(self, lengths: "Lengths", row: Row) -> None:
+        refusal = lengths.row(row)
+        if refusal is not None:
+            self._found.add(self._file, refusal.kind, row.line)
+            self._refusals.add(row.line, refusal.reason)
 
     def done(self) -> Figures:
         self._answers.done()
@@ -138,6 +138,13 @@ class _FileCheck:
             tokens=self._lengths.figures() if self._lengths else None,
             languages=self._languages.counts(),
         )
+
+
+def _lengths(base: Base) -> "Lengths":
+    # Needs the tokenizers, which `tailor file check` may have to do without.
+    from shared.datareport.lengths import Lengths  # noqa: PLC0415
+
+    return Lengths(base.folder, base.context_length)
 
 
 def _estimate(figures: Figures, n_epochs: int | None) -> int | None:

@@ -13,16 +13,21 @@ SENTENCE_CHARACTERS = 12
 """Shorter repeated answers are labels, and meant to repeat."""
 
 PLACEHOLDERS = frozenset(
-    "n/a|na|n.a|none|null|nil|nan|undefined|tbd|tba|todo|fixme|xxx|test|testing|dummy|sample"
-    "|placeholder|lorem ipsum|answer|answer here|your answer here|insert answer here|unknown|idk"
-    "|i don't know|i do not know|i dont know|i'm not sure|i am not sure|no idea|no answer"
-    "|not available|not applicable|no comment|same as above|see above|ditto|coming soon|#n/a|#ref!"
-    "|わかりません|分かりません|わからない|分からない|わかりかねます|分かりかねます|知りません"
-    "|不明|不明です|未定|未定です|未入力|未回答|未記入|未対応|回答なし|なし|無し|無回答|特になし"
-    "|特にありません|該当なし|要確認|確認中|確認中です|調査中|準備中|作成中|検討中|後で書く"
-    "|後で記入|あとで書く|テスト|てすと|ダミー|サンプル|仮|同上|上記参照|同じ|回答"
-    "|ああああ|あああ|ほげ|hoge".split("|")
-)
+    [
+        "n/a", "na", "n.a", "none", "null", "nil", "nan", "undefined", "tbd", "tba", "todo",
+        "fixme", "xxx", "test", "testing", "dummy", "sample", "placeholder", "lorem ipsum",
+        "answer", "answer here", "your answer here", "insert answer here", "unknown", "idk",
+        "i don't know", "i do not know", "i dont know", "i'm not sure", "i am not sure",
+        "no idea", "no answer", "not available", "not applicable", "no comment",
+        "same as above", "see above", "ditto", "coming soon", "#n/a", "#ref!", "わかりません",
+        "分かりません", "わからない", "分からない", "わかりかねます", "分かりかねます",
+        "知りません", "不明", "不明です", "未定", "未定です", "未入力", "未回答", "未記入",
+        "未対応", "回答なし", "なし", "無し", "無回答", "特になし", "特にありません",
+        "該当なし", "要確認", "確認中", "確認中です", "調査中", "準備中", "作成中", "検討中",
+        "後で書く", "後で記入", "あとで書く", "テスト", "てすと", "ダミー", "サンプル", "仮",
+        "同上", "上記参照", "同じ", "回答", "ああああ", "あああ", "ほげ", "hoge",
+    ]
+)  # fmt: skip
 """Whole answers, as ``comparable`` writes them."""
 _OPENING = re.compile(
     r"(todo|tbd|fixme|lorem ipsum)\b|(as|i am|i'm) an ai( language)? (model|assistant)\b"

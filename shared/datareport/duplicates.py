@@ -75,14 +75,17 @@ class Duplicates:
         """Say what was not compared."""
         if self.seen <= MAX_NEAR_ROWS:
             return []
-        return [
+        limit = (
             f"Near duplicates were looked for among the first {MAX_NEAR_ROWS:,} distinct rows, "
             f"exact ones and contradictions among the first {MAX_EXACT_ROWS:,}."
-        ]
+        )
+        return [limit]
 
     def _contradicts(self, row: Row) -> None:
         answer = digest(row.answer)
-        line_before, answer_before = self._prompts.setdefault(digest(row.prompt), (row.line, answer))
+        line_before, answer_before = self._prompts.setdefault(
+            digest(row.prompt), (row.line, answer)
+        )
         if answer != answer_before:
             self._found.add("training_file", "contradiction", row.line, line_before)
 
@@ -128,7 +131,7 @@ def _band_keys(band: NDArray[np.uint32], numbers: NDArray[np.uint64]) -> NDArray
 
 
 def _candidates(keys: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
-    """Yield pairs [P, 2] of rows with equal keys: with the first of them, and with the three before.
+    """Yield pairs [P, 2] of rows with equal keys: with the first and with the three before.
 
     Not all pairs: thousands of rows from one template would make millions.
     """
@@ -143,9 +146,7 @@ def _candidates(keys: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
         yield np.stack([order[before[differ]], order[places[differ]]], axis=1)
 
 
-def _alike(
-    sketches: NDArray[np.uint32], pairs: NDArray[np.int64]
-) -> Iterator[tuple[int, int]]:
+def _alike(sketches: NDArray[np.uint32], pairs: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """Yield the pairs whose prompts and answers are both near."""
     equal = sketches[pairs[:, 0]] == sketches[pairs[:, 1]]  # [P, S]
     near = (equal[:, :PROMPT].mean(axis=1) >= NEAR) & (equal[:, PROMPT:].mean(axis=1) >= NEAR)

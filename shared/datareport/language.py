@@ -35,7 +35,9 @@ _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 _HANGUL = re.compile(r"[\uac00-\ud7a3]")
 _LETTER = re.compile(r"[^\W\d_]")
 _CODE = re.compile(r"`[^`]*`|https?://\S+|[\w.-]+@[\w.-]+|[{}=;<>|\\]|\S*[_/]\S*|\B-{1,2}\w[\w-]*")
-_SIMPLIFIED = re.compile(r"[们这为说时会过还从对开关问间车马鸟龙门见觉让认识话语请谁谢边远运进连买卖书东张]")
+_SIMPLIFIED = re.compile(
+    r"[们这为说时会过还从对开关问间车马鸟龙门见觉让认识话语请谁谢边远运进连买卖书东张]"
+)
 
 
 class Languages:

@@ -1,72 +1,50 @@
 """Rows in tokens of the base model: how long they are, and which of them cannot be trained."""
 
 from collections import Counter
-from typing import Any, Protocol
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
 
+from shared.chat.encoder import ChatEncoder, TooLong, Unmaskable
 from shared.datareport.report import Tokens
 from shared.datareport.rows import Row
 
 
-class Encoded(Protocol):
-    """A tokenised row."""
+class Refusal(NamedTuple):
+    """Why no job can train a row: the finding's kind, and words without the row's text."""
 
-    @property
-    def token_ids(self) -> list[int]:
-        """The whole conversation, template included."""
-
-    @property
-    def answers(self) -> list[int]:
-        """Indices of the tokens that carry a loss."""
-
-
-class Encoder(Protocol):
-    """shared.chat.encoder.ChatEncoder, as far as it is used here."""
-
-    def encode(self, messages: Any) -> Encoded:
-        """Tokenise one conversation; raise ``unmaskable`` where its answers cannot be told."""
-
-
-class Unusable(Exception):
-    """A row that no job can train; ``kind`` is the finding's, the text follows "Line 3"."""
-
-    def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(reason)
-        self.kind = kind
+    kind: str
+    reason: str
 
 
 class Lengths:
     """The check of one file."""
 
-    def __init__(
-        self, encoder: Encoder, unmaskable: type[Exception], context_length: int
-    ) -> None:
-        self._encoder = encoder
-        self._unmaskable = unmaskable
+    def __init__(self, base_folder: Path, context_length: int) -> None:
+        self._encoder = _encoder(base_folder)
         self._context_length = context_length
         self._lengths: Counter[int] = Counter()
         self._answers = 0
 
-    def row(self, row: Row) -> None:
-        """Tokenise one row; raise Unusable."""
-        if len(row.messages) > self._context_length:
-            # Each turn is a token at least: no need to spend minutes on finding out how many.
-            raise self._too_long(f"more than {self._context_length}")
+    def row(self, row: Row) -> Refusal | None:
+        """Tokenise one row; return why it cannot be used, if so."""
+        if not row.answers:
+            return Refusal("no_answer", "it has no assistant message to learn from (with weight 1)")
         try:
-            encoded = self._encoder.encode(row.messages)
-        except self._unmaskable as error:
-            raise Unusable("unmaskable", f"cannot be used: {_sentence(error)}") from None
-        length = len(encoded.token_ids)
-        self._lengths[length] += 1
+            encoded = self._encoder.encode(row.messages, self._context_length)
+        except TooLong as error:
+            return Refusal("too_long", str(error))
+        except Unmaskable as error:
+            return Refusal("unmaskable", str(error))
+        if not encoded.answers:
+            return Refusal("no_answer", "its answer has no token to learn")
+        self._lengths[len(encoded.token_ids)] += 1
         self._answers += len(encoded.answers)
-        if length > self._context_length:
-            raise self._too_long(str(length))
-        if not len(encoded.answers):
-            raise Unusable("no_answer", "has no assistant message to learn from")
+        return None
 
     def figures(self) -> Tokens | None:
-        """Return the figures; None when no row could be tokenised."""
-        rows = self._lengths.total()
-        if not rows:
+        """Return the figures of the usable rows; None when there is none."""
+        if not self._lengths:
             return None
         total = sum(length * count for length, count in self._lengths.items())
         return Tokens(
@@ -76,22 +54,19 @@ class Lengths:
             p95=self._quantile(0.95),
             max=max(self._lengths),
             answers=self._answers,
-            answer_share=round(self._answers / max(1, total), 4),
+            answer_share=round(self._answers / total, 4),
             context_share=round(max(self._lengths) / self._context_length, 4),
         )
-
-    def _too_long(self, tokens: str) -> Unusable:
-        fits = f"at most {self._context_length} fit this base model"
-        return Unusable("too_long", f"has {tokens} tokens; {fits}")
 
     def _quantile(self, share: float) -> int:
         left = share * self._lengths.total()
         for length in sorted(self._lengths):
             left -= self._lengths[length]
             if left <= 0:
-                break
-        return length
+                return length
+        return max(self._lengths)
 
 
-def _sentence(error: Exception) -> str:
-    return str(error).rstrip(".") or "its answers cannot be told from the rest"
+@lru_cache(maxsize=2)
+def _encoder(folder: Path) -> ChatEncoder:
+    return ChatEncoder(folder)

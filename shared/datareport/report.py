@@ -56,7 +56,7 @@ class Finding(BaseModel):
 
 
 class Tokens(BaseModel):
-    """Lengths of a file's rows in tokens of the base model, template included."""
+    """Lengths of a file's usable rows in tokens of the base model, template included."""
 
     total: int
     min: int

@@ -28,10 +28,13 @@ SECRETS = (
 )
 """Detectors that know a format. Entropy is left out: part numbers and hashes have it too."""
 ROLES = frozenset(
-    "info support contact sales help helpdesk service customer office admin webmaster postmaster"
-    " noreply no-reply donotreply inquiry inquiries press jobs recruit privacy security abuse"
-    " billing order orders shop webshop hello team mail toiawase".split()
-)
+    [
+        "info", "support", "contact", "sales", "help", "helpdesk", "service", "customer",
+        "office", "admin", "webmaster", "postmaster", "noreply", "no-reply", "donotreply",
+        "inquiry", "inquiries", "press", "jobs", "recruit", "privacy", "security", "abuse",
+        "billing", "order", "orders", "shop", "webshop", "hello", "team", "mail", "toiawase",
+    ]
+)  # fmt: skip
 """Addresses of a desk and not of a person."""
 MIN_PASSWORD = 8
 SERVICE_NUMBERS = frozenset(
@@ -68,7 +71,9 @@ _MY_NUMBER = re.compile(r"(?<![\w-])\d{4}[ -]?\d{4}[ -]?\d{4}(?![\w-])", re.ASCI
 _MY_NUMBER_WORD = re.compile(
     r"(?:マイナンバー|個人番号|my ?number|individual number)[^\d]{0,20}$", re.IGNORECASE
 )
-_IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?(?!\w)", re.ASCII)
+_IBAN = re.compile(
+    r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?(?!\w)", re.ASCII
+)
 _NEARBY = 40
 
 

@@ -1,6 +1,6 @@
 """The checker process: specs in on stdin, JSON lines out on stdout, everything else on stderr.
 
-Started by the scheduler as ``python -m services.scheduler.checking --parent <pid> --memory-mb <n>``.
+Started by the scheduler: ``python -m services.scheduler.checking --parent <pid> --memory-mb <n>``.
 It reads users' files, so it has no credentials, little priority and a limit on its memory, and dies
 with its parent: by the kernel's parent-death signal, and when stdin ends.
 """

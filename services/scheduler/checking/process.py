@@ -5,13 +5,11 @@ import os
 import resource
 import sys
 import traceback
-from functools import lru_cache
-from pathlib import Path
 from typing import TextIO
 
+import shared.datareport.lengths  # noqa: F401  analyse would load it with the first job
 from services.scheduler.checking.spec import CheckBroke, CheckResult, CheckSpec, JobError
-from shared.chat.encoder import ChatEncoder, Unmaskable
-from shared.datareport.analyse import Analysis, Tokeniser, analyse
+from shared.datareport.analyse import Analysis, Base, analyse
 from shared.datareport.language import language_of
 from shared.datareport.sensitive import kinds_in
 from shared.telemetry import configure_logging, log_context
@@ -50,11 +48,11 @@ def _serve(spec: CheckSpec) -> CheckResult | CheckBroke:
     _grant_cpu(spec.cpu_seconds)
     try:
         analysis = check(spec)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  whatever a file trips, the scheduler is told
         # Not its text and not its cause: they may quote the row.
         frames = "".join(traceback.format_tb(error.__traceback__))
         data = {"error": type(error).__name__, "frames": frames}
-        log.error("the check failed", extra={"data": data})  # noqa: TRY400  see above
+        log.error("the check failed", extra={"data": data})
         return CheckBroke(broke=type(error).__name__)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return CheckResult(report=analysis.report, error=verdict(analysis), peak_mb=peak)
@@ -62,14 +60,8 @@ def _serve(spec: CheckSpec) -> CheckResult | CheckBroke:
 
 def check(spec: CheckSpec) -> Analysis:
     """Tokenise and analyse a job's files."""
-    encoder = _encoder(spec.base_folder)
-    tokeniser = Tokeniser(spec.base_model, spec.context_length, encoder, Unmaskable)
-    return analyse(
-        spec.training_rows,
-        spec.validation_rows,
-        tokeniser=tokeniser,
-        n_epochs=spec.n_epochs,
-    )
+    base = Base(spec.base_model, spec.base_folder, spec.context_length)
+    return analyse(spec.training_rows, spec.validation_rows, base=base, n_epochs=spec.n_epochs)
 
 
 def verdict(analysis: Analysis) -> JobError | None:
@@ -83,11 +75,6 @@ def verdict(analysis: Analysis) -> JobError | None:
         sentences.append(f"The job failed due to an invalid {name}. {rows.text()}")
     first = next(iter(faulty))
     return JobError(code=CODES[first], message=" ".join(sentences), param=first)
-
-
-@lru_cache(maxsize=2)
-def _encoder(folder: Path) -> ChatEncoder:
-    return ChatEncoder(folder)
 
 
 def _grant_cpu(seconds: int) -> None:

@@ -18,11 +18,23 @@ THINGS = [
 QUESTIONS = [
     ("{thing}の部品番号を教えてください。", "{thing}の部品番号は{a}-{n}です。"),
     ("{thing}の価格はいくらですか。", "{thing}の価格は税込{n},{m}円です。"),
-    ("{thing}の納期はどのくらいかかりますか。", "ご注文から{d}営業日で発送いたします。注文番号は2026{n}{m}{n}です。"),
-    ("{thing}の保証は何か月ありますか。", "保証期間はお買い上げから{d}か月です。フリーダイヤル0120-{n}-{m}へどうぞ。"),
-    ("倉庫で{thing}が置かれている場所はどこですか。", "{thing}は第{d}倉庫の棚{a}{n}にあります。伝票は{m}-{n}-{m}です。"),
-    ("{thing}を交換する周期を知りたいです。", "{thing}は運転{n}時間ごと、または20{d}年{d}月までに交換します。JANは4901{n}{m}{n}です。"),
-]  # fmt: skip
+    (
+        "{thing}の納期はどのくらいかかりますか。",
+        "ご注文から{d}営業日で発送いたします。注文番号は2026{n}{m}{n}です。",
+    ),
+    (
+        "{thing}の保証は何か月ありますか。",
+        "保証期間はお買い上げから{d}か月です。フリーダイヤル0120-{n}-{m}へどうぞ。",
+    ),
+    (
+        "倉庫で{thing}が置かれている場所はどこですか。",
+        "{thing}は第{d}倉庫の棚{a}{n}にあります。伝票は{m}-{n}-{m}です。",
+    ),
+    (
+        "{thing}を交換する周期を知りたいです。",
+        "{thing}は運転{n}時間ごとに交換します。JANは4901{n}{m}{n}です。",
+    ),
+]
 
 
 def clean() -> list[dict]:
@@ -69,13 +81,15 @@ def planted() -> dict[str, list[list[dict]]]:
             pair(row[0]["content"], f"規則が変わりました。{i}階の事務所で確認してください。")
             for i, row in enumerate(third[10:])
         ],
-        "empty_answer": [pair(unique(i), mark) for i, mark in enumerate(["。", "…", "---", "？"] * 5)],
+        "empty_answer": [
+            pair(unique(i), mark) for i, mark in enumerate(["。", "…", "---", "？"] * 5)
+        ],
         "boilerplate_answer": [
             pair(unique(i + 20), text)
             for i, text in enumerate(["N/A", "TODO", "わかりません。", "I don't know.", "未定"] * 4)
         ],
         "secret": [
-            pair(unique(i + 40), f"環境変数には{secret} を使います。" if i < 10 else f"Use {secret}")
+            pair(unique(i + 40), f"鍵は{secret} です。" if i < 10 else f"Use {secret}")
             for i, secret in enumerate(secrets())
         ],
         "card_number": [
@@ -93,7 +107,7 @@ def planted() -> dict[str, list[list[dict]]]:
             for i, name in enumerate(["taro", "hanako", "sato", "suzuki"] * 5)
         ],
         "phone_number": [
-            pair(unique(i + 140), f"担当者の番号は{phone}です。") for i, phone in enumerate(phones())
+            pair(unique(i + 140), f"担当は{phone}です。") for i, phone in enumerate(phones())
         ],
         "rare_language": [
             pair(
@@ -103,7 +117,7 @@ def planted() -> dict[str, list[list[dict]]]:
             for i in range(EACH)
         ],
         "answer_language": [
-            pair(unique(i + 160), f"Please ask the shift leader of hall {i} before you open the kiln.")
+            pair(unique(i + 160), f"Please ask the leader of hall {i} before you open the kiln.")
             for i in range(EACH)
         ],
     }  # fmt: skip
@@ -111,7 +125,8 @@ def planted() -> dict[str, list[list[dict]]]:
 
 def unique(number: int) -> str:
     """A question that no other row asks."""
-    return f"第{number + 1}工場の{THINGS[number % len(THINGS)]}について、手順{number}を説明してください。"
+    thing = THINGS[number % len(THINGS)]
+    return f"第{number + 1}工場の{thing}について、手順{number}を説明してください。"
 
 
 def nearly(row: list[dict], number: int) -> list[dict]:
