@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Engine, Select, exists, or_, select, update
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -143,6 +144,7 @@ class Validation:
             job = self._take()
         except Exception:
             log.warning("no job could be taken for validation", exc_info=True)
+            stop.wait(self._settings.scheduler_interval_seconds)
             return False
         if job is None:
             return False
@@ -150,6 +152,7 @@ class Validation:
             self._validate(job, checker, stop)
         except Exception:
             log.warning("validation failed", extra={"data": {"job_id": job.job_id}}, exc_info=True)
+            stop.wait(self._settings.scheduler_interval_seconds)
             return False
         finally:
             with self._lock:
@@ -246,7 +249,7 @@ def _oldest_of_each_tenant(but: list[str]) -> Select[tuple[str, str, datetime]]:
         select(FineTuningJob.id, FineTuningJob.tenant_id, FineTuningJob.created_at)
         .where(FineTuningJob.state == State.VALIDATING, FineTuningJob.id.not_in(but))
         .where(~still_arriving)
-        .distinct(FineTuningJob.tenant_id)
+        .ext(distinct_on(FineTuningJob.tenant_id))
         .order_by(FineTuningJob.tenant_id, FineTuningJob.created_at, FineTuningJob.id)
     )
 

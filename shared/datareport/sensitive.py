@@ -58,7 +58,7 @@ _NAMED = re.compile(
 )
 _URL_LOGIN = re.compile(r"://[^\s/]+@")
 _EMAIL = re.compile(r"[\w.%+-]{1,64}@(?:[\w-]+\.)+[A-Za-z]{2,}", re.ASCII)
-_PHONE = re.compile(r"(?<![\w.,/:#-])[+(]?\(?\d[\d() .‐-]{7,18}\d(?![\w-])", re.ASCII)
+_PHONE = re.compile(r"(?<![\w.,/#-])[+(]?\(?\d[\d() .‐-]{7,18}\d(?![\w-])", re.ASCII)
 _PHONE_WORD = re.compile(
     r"(?:tel|phone|call|mobile|cell|fax|電話|携帯|ケータイ|連絡先|ファックス)[^\d+]{0,20}$",
     re.IGNORECASE,
@@ -165,7 +165,7 @@ def _has_card(text: str) -> bool:
 
 def _is_card(written: str) -> bool:
     digits = re.sub(r"\D", "", written)
-    return bool(_CARD_ISSUER.match(digits)) and len(set(digits)) > 2 and luhn.is_valid(digits)
+    return bool(_CARD_ISSUER.match(digits)) and len(set(digits)) > 1 and luhn.is_valid(digits)
 
 
 def _has_my_number(text: str) -> bool:
