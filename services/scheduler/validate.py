@@ -119,19 +119,26 @@ class Validation:
     def start(self, stop: threading.Event) -> list[threading.Thread]:
         """Start all places; they end soon after ``stop`` is set."""
         threads = [
-            threading.Thread(target=self.run, args=(stop,), name=f"validate-{place}", daemon=True)
+            threading.Thread(
+                target=self.run, args=(stop, place == 0), name=f"validate-{place}", daemon=True
+            )
             for place in range(self._settings.validation_processes)
         ]
         for thread in threads:
             thread.start()
         return threads
 
-    def run(self, stop: threading.Event) -> None:
-        """Check one job after the other until ``stop`` is set."""
+    def run(self, stop: threading.Event, warm: bool) -> None:
+        """Check one job after the other until ``stop`` is set.
+
+        One ``warm`` place has loaded its libraries (seconds) before there is a job; the others load
+        them with their first.
+        """
         memory_mb = self._settings.validation_memory_mb
         checker = Checker(self._command, checker_environment(os.environ), memory_mb)
         try:
-            checker.start()
+            if warm:
+                checker.start()
             while not stop.is_set():
                 if not self._one(checker, stop):
                     stop.wait(self._settings.validation_poll_seconds)
