@@ -243,7 +243,7 @@ def test_fifty_large_jobs_of_one_company_do_not_hold_up_another(workshop):
         assert sum(len(checks_of(workshop, job)) for job in held) == 1
 
 
-def test_a_killed_scheduler_takes_its_unprivileged_checkers_along_and_the_next_begins_again(
+def test_a_killed_scheduler_takes_its_small_checker_along_and_the_next_begins_again(
     workshop,
 ):
     models = {"TAILOR_MODELS_DIR": str(MODELS)}
