@@ -243,7 +243,7 @@ class Validation:
             _fail(session, job, error)
 
 
-def _oldest_of_each_tenant(but: list[str]) -> Select[tuple[str, str, datetime]]:
+def _oldest_of_each_tenant(but: list[str]) -> Select[str, str, datetime]:
     """Select, of each tenant, the oldest job that waits for its check and has its files."""
     still_arriving = exists().where(
         StoredFile.status == "uploaded",
