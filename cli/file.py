@@ -1,13 +1,25 @@
 """``tailor file``: check training data without a server, and upload it."""
 
+import tempfile
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.client import openai_client
+from cli.console import console
+from cli.data_report import print_data_report
 from cli.errors import CommandFailed
 from cli.options import DataDir
+from shared.catalog import load_catalog
+from shared.files.report import MIN_ROWS
+
+if TYPE_CHECKING:
+    from shared.datareport.analyse import Base
+
+MODELS = Path(__file__).parents[1] / ".models"
+"""Where `make setup` puts the base models."""
 
 app = typer.Typer(help="Training files.", no_args_is_help=True)
 
@@ -15,11 +27,45 @@ DataFile = Annotated[Path, typer.Argument(help="JSONL, CSV or XLSX.", show_defau
 
 
 @app.command()
-def check(path: DataFile) -> None:
-    """Validate a file as an upload would, without a server."""
-    from shared.files.rows import MIN_ROWS, validate  # noqa: PLC0415  reads workbooks: slow to import
+def check(
+    path: DataFile,
+    validation_file: Annotated[Path | None, typer.Option(help="Validation rows, too.")] = None,
+    model: Annotated[str, typer.Option(help="Base model; by default the catalog's first.")] = "",
+    models_dir: Annotated[
+        Path, typer.Option(envvar="TAILOR_MODELS_DIR", help="Folder of the base models.")
+    ] = MODELS,
+) -> None:
+    """Validate a file as an upload and a job would, without a server, and report what is in it.
 
-    report = validate(_existing(path), path.name)
+    Token figures need the base model's tokenizer in the models' folder.
+    """
+    from shared.datareport.analyse import analyse  # noqa: PLC0415  its libraries are slow to import
+
+    base = _base(model, models_dir)
+    with tempfile.TemporaryDirectory(prefix="tailor-check-") as scratch:
+        training = _rows_of(path, Path(scratch) / "training.jsonl", MIN_ROWS)
+        validation = (
+            _rows_of(validation_file, Path(scratch) / "validation.jsonl", 1)
+            if validation_file
+            else None
+        )
+        analysis = analyse(training, validation, base=base)
+    print_data_report(analysis.report, console())
+    if base is None:
+        typer.echo("no token figures: the base model's tokenizer is not here (`make setup`)")
+    faulty = {file: rows for file, rows in analysis.refusals.items() if rows.count}
+    for rows in faulty.values():
+        typer.echo(rows.text(), err=True)
+    if faulty:
+        raise CommandFailed("a job with these files would fail, see above")
+    typer.echo(f"{path}: {analysis.report.training_file.rows} rows, no errors")
+
+
+def _rows_of(path: Path, rows_path: Path, at_least: int) -> Path:
+    """Normalise a file; raise CommandFailed with every problem printed."""
+    from shared.files.rows import validate  # noqa: PLC0415  reads workbooks: slow to import
+
+    report = validate(_existing(path), path.name, rows_path)
     for problem in report.errors:
         typer.echo(f"{problem}", err=True)
     for problem in report.warnings:
@@ -29,9 +75,21 @@ def check(path: DataFile) -> None:
         raise CommandFailed(
             f"{path} cannot be used: {len(report.errors)}{more} error(s), see above"
         )
-    if report.rows < MIN_ROWS:
-        raise CommandFailed(f"{path} has {report.rows} row(s); a job needs at least {MIN_ROWS}")
-    typer.echo(f"{path}: {report.rows} rows in {report.format} form, no errors")
+    if report.rows < at_least:
+        raise CommandFailed(f"{path} has {report.rows} row(s); a job needs at least {at_least}")
+    return rows_path
+
+
+def _base(model: str, models_dir: Path) -> "Base | None":
+    """Return the base model if its tokenizer, and what reads it, are at hand."""
+    from shared.datareport.analyse import Base  # noqa: PLC0415  as above
+
+    catalog = load_catalog()
+    entry = catalog.get(model) if model else next(iter(catalog))
+    folder = entry.folder(models_dir)
+    if not (folder / "tokenizer.json").is_file() or find_spec("tokenizers") is None:
+        return None
+    return Base(entry.name, folder, entry.context_length)
 
 
 @app.command()

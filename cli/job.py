@@ -8,10 +8,11 @@ from rich.table import Table
 
 from cli.client import openai_client, served_base
 from cli.console import console
+from cli.data_report import print_data_report
 from cli.errors import CommandFailed
 from cli.file import upload_file
 from cli.options import DataDir
-from cli.watch import summarise, watch
+from cli.watch import extra, summarise, watch
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -72,10 +73,27 @@ def list_jobs(
 
 
 @app.command()
-def show(job_id: JobId, data_dir: DataDir = None) -> None:
-    """Print a job as JSON."""
+def show(
+    job_id: JobId,
+    as_json: Annotated[
+        bool | None,
+        typer.Option("--json/--pretty", help="Default: pretty on a terminal, JSON in a pipe."),
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Print a job, and the data report of its files."""
+    out = console()
     with openai_client(data_dir) as client:
-        typer.echo(client.fine_tuning.jobs.retrieve(job_id).to_json())
+        job = client.fine_tuning.jobs.retrieve(job_id)
+    if not out.is_terminal if as_json is None else as_json:
+        typer.echo(job.to_json())
+        return
+    summarise(job, out)
+    report = extra(job, "data_report")
+    if report:
+        print_data_report(report, out)
+    else:
+        out.print("no data report: the files have not been checked yet")
 
 
 @app.command("watch")

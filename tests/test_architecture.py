@@ -134,4 +134,5 @@ def test_importing_the_api_loads_nothing_heavy():
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert HEAVY.isdisjoint(json.loads(done.stdout))
+    reads_rows = {"tokenizers", "rensa", "py3langid", "detect_secrets", "phonenumbers"}
+    assert (HEAVY | reads_rows).isdisjoint(json.loads(done.stdout))

@@ -112,7 +112,7 @@ def service_settings(
             "TAILOR_API_HOST": wiring.api_host,
             "TAILOR_API_PORT": str(wiring.api_port),
         },
-        SCHEDULER: system | broker | store | inference_client | served_model,
+        SCHEDULER: system | broker | store | models | inference_client | served_model,
         WORKER: system | broker | store | models | inference_client | served_model,
         INFERENCE: store
         | models

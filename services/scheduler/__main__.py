@@ -1,7 +1,7 @@
 """``python -m services.scheduler``: sweeps until SIGTERM.
 
 Erasing has a loop of its own: it waits for the inference service and for the disk, and a scan for
-lost leases that comes late starts every window anew.
+lost leases that comes late starts every window anew. So has the validation of new jobs.
 """
 
 import signal
@@ -17,11 +17,14 @@ from services.scheduler.rering import Rering
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.sweep import Duty, sweep_until
 from services.scheduler.unserved import Unserved
-from services.scheduler.validate import Validate
+from services.scheduler.validate import Validate, Validation
+from shared.catalog import load_catalog
 from shared.db import make_engine
 from shared.storage import LocalStore
 from shared.task_queue import in_haste, make_celery
 from shared.telemetry import configure_logging
+
+STOP_SECONDS = 5.0
 
 
 def urgent_duties(settings: SchedulerSettings, engine: Engine) -> list[Duty]:
@@ -56,7 +59,11 @@ def work(stop: threading.Event, settings: SchedulerSettings, engine: Engine) -> 
     threading.Thread(
         target=sweep_until, args=(stop, erasing, interval), name="erase", daemon=True
     ).start()
+    app = in_haste(make_celery(settings.broker_url.get_secret_value()))
+    checks = Validation(engine, app, load_catalog(), settings).start(stop)
     sweep_until(stop, urgent_duties(settings, engine), interval)
+    for check in checks:
+        check.join(STOP_SECONDS)
 
 
 def main(settings: SchedulerSettings) -> None:

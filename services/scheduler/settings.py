@@ -1,7 +1,5 @@
 """The scheduler's settings."""
 
-from pathlib import Path
-
 from pydantic import Field
 
 from shared.settings import (
@@ -10,6 +8,7 @@ from shared.settings import (
     JobTimings,
     Seconds,
     ServedModelSettings,
+    StoreSettings,
     SystemDatabaseSettings,
 )
 
@@ -17,14 +16,24 @@ from shared.settings import (
 class SchedulerSettings(
     SystemDatabaseSettings,
     BrokerSettings,
+    StoreSettings,
     InferenceClientSettings,
     ServedModelSettings,
     JobTimings,
 ):
     """One scheduler serves all queues; a second one does no harm."""
 
-    store_dir: Path
     orphan_seconds: Seconds = 24 * 3600
     """Folders without a row are removed at this age."""
     erase_batch: int = Field(20, ge=1)
     """So many adapters, and files, are erased in one sweep; the rest is left for the next."""
+    validation_processes: int = Field(2, ge=1)
+    """So many jobs' files are checked at once."""
+    validation_seconds: Seconds = 1800
+    """A check that takes longer, or so much processor time, is ended."""
+    validation_memory_mb: int = Field(1500, ge=256)
+    """Largest memory of one checking process."""
+    validation_attempts: int = Field(3, ge=1)
+    """A job whose check crashed so often fails."""
+    validation_poll_seconds: Seconds = 0.25
+    """New jobs, and cancellations of those being checked, are looked for this often."""

@@ -31,6 +31,8 @@ class StoredFile(Row):
     """For ``error``: what is wrong and in which line; never a row's text."""
     report: Mapped[dict[str, Any]]
     """shared.files.rows.Report as JSON: format, rows, errors by line."""
+    data_report: Mapped[dict[str, Any] | None]
+    """shared.datareport.report.DataReport as JSON, of the last job that was checked with it."""
     created_at: Mapped[CreatedAt]
     expires_at: Mapped[Timestamp | None]
     deleted_at: Mapped[Timestamp | None]

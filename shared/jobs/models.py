@@ -19,6 +19,12 @@ class FineTuningJob(Row):
         CheckConstraint(f"state IN ({_STATES})", name="state"),
         Index("ix_fine_tuning_jobs_queue", "queue", "state", "created_at"),
         Index(
+            "ix_fine_tuning_jobs_validating",
+            "tenant_id",
+            "created_at",
+            postgresql_where="state = 'validating'",
+        ),
+        Index(
             "uq_fine_tuning_jobs_idempotency",
             "tenant_id",
             "idempotency_key",
@@ -80,6 +86,8 @@ class FineTuningJob(Row):
     trained_tokens: Mapped[int | None] = mapped_column(BigInteger)
     error: Mapped[dict[str, Any] | None]
     """``code``, ``message``, ``param`` of a failed job."""
+    data_report: Mapped[dict[str, Any] | None]
+    """shared.datareport.report.DataReport as JSON, made while ``validating``."""
     result_file_id: Mapped[str | None] = mapped_column(ForeignKey("files.id"))
 
     @property

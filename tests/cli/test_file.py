@@ -21,6 +21,41 @@ def test_check_needs_no_server(tailor) -> None:
     assert "12 rows" in result.output
 
 
+def test_check_shows_the_data_report_with_token_figures(tailor, tmp_path: Path) -> None:
+    rows = Path(JAPANESE).read_text(encoding="utf-8")
+    path = tmp_path / "質問.jsonl"
+    path.write_text(rows + rows.splitlines()[3] + "\n", encoding="utf-8")
+    result = tailor("file", "check", str(path))
+    assert result.exit_code == 0
+    assert "13 (like 4)" in result.output
+    assert "tokens a row" in result.output
+    assert "ja 13" in result.output
+
+
+def test_check_without_a_tokenizer_goes_without_token_figures(tailor, tmp_path: Path) -> None:
+    result = tailor("file", "check", JAPANESE, "--models-dir", str(tmp_path))
+    assert result.exit_code == 0
+    assert "no token figures" in result.output
+    assert "tokens a row" not in result.output
+
+
+def test_check_names_every_row_that_a_job_would_refuse(tailor, tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    long = '{"prompt": "a", "completion": "' + "長い" * 9000 + '"}\n'
+    good = "".join(f'{{"prompt": "q{i}", "completion": "a{i}"}}\n' for i in range(9))
+    path.write_text(good + long + good + long, encoding="utf-8")
+    result = tailor("file", "check", str(path))
+    assert result.exit_code == 1
+    assert "Line 10: " in result.output
+    assert "Line 20: " in result.output
+    assert "長い" not in result.output
+
+
+def test_check_compares_with_a_validation_file(tailor) -> None:
+    result = tailor("file", "check", JAPANESE, "--validation-file", JAPANESE)
+    assert "validation row that is also trained on" in result.output
+
+
 def test_check_names_every_faulty_line(tailor, tmp_path: Path) -> None:
     path = tmp_path / "壊れた.jsonl"
     path.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a"\n\n[]\n', encoding="utf-8")

@@ -105,6 +105,22 @@ def test_show_is_the_job_as_json(api, tailor) -> None:
     assert shown["progress"] == PROGRESS
 
 
+def test_show_pretty_has_the_data_report_with_its_lines(api, tailor) -> None:
+    finding = {
+        "kind": "duplicate",
+        "severity": "warn",
+        "file": "training_file",
+        "count": 2,
+        "lines": [7, 9],
+        "like": [3, 4],
+    }
+    report = {"training_file": {"rows": 12, "languages": {"ja": 12}}, "findings": [finding]}
+    api.on("GET /fine_tuning/jobs/ftjob-1", Reply(JOB | {"data_report": report}))
+    shown = tailor("job", "show", "ftjob-1", "--pretty").output
+    for part in ("ftjob-1 queued", "ja 12", "exactly the same", "7 (like 3), 9 (like 4)"):
+        assert part in shown
+
+
 def test_a_number_that_is_out_of_range_is_sent_and_not_taken_for_auto(api, tailor) -> None:
     api.on("POST /fine_tuning/jobs", error_reply(400, "n_epochs: too small"))
     assert tailor("job", "create", "file-1", "--epochs", "0").exit_code == 1

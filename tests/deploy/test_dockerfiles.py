@@ -80,9 +80,10 @@ def test_an_image_starts_its_service_as_an_unprivileged_user(name: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["api", "scheduler"])
-def test_api_and_scheduler_need_no_torch(name: str) -> None:
-    assert HEAVY.isdisjoint(installed_by(name))
+@pytest.mark.parametrize(("name", "may"), [("api", set()), ("scheduler", {"transformers"})])
+def test_api_and_scheduler_need_no_torch(name: str, may: set[str]) -> None:
+    # The scheduler's checker renders chat templates with transformers, which loads no torch.
+    assert (HEAVY - may).isdisjoint(installed_by(name))
 
 
 @pytest.mark.parametrize("name", SERVICES)

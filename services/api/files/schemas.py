@@ -24,6 +24,8 @@ class FileOut(BaseModel):
     status_details: str | None
     report: dict[str, Any] | None
     """Format, number of rows and warnings of a training file (Tailor's own key)."""
+    data_report: dict[str, Any] | None
+    """Figures and findings of the last job that was checked with it (Tailor's own key)."""
 
     @classmethod
     def of(cls, row: StoredFile) -> "FileOut":
@@ -39,6 +41,7 @@ class FileOut(BaseModel):
             status=row.status,
             status_details=row.status_details,
             report=row.report or None,
+            data_report=row.data_report,
         )
 
 

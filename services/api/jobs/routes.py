@@ -32,7 +32,7 @@ def create_job(
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
     x_stainless_retry_count: Annotated[int, Header()] = 0,
 ) -> JobOut:
-    """Queue a fine-tuning job."""
+    """Create a fine-tuning job; the scheduler validates its files and queues it."""
     base = find_base(parts.catalog, parts.settings, body.model)
     if base is None:
         raise base_not_served(parts.catalog, parts.settings, body.model)

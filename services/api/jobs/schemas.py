@@ -90,7 +90,7 @@ class MethodOut(BaseModel):
 
 
 class JobOut(BaseModel):
-    """One job. ``progress``, ``metrics`` and ``attempt`` are Tailor's own keys."""
+    """One job. Tailor's own keys: progress, metrics, data_report, attempt, cancel_requested."""
 
     id: str
     object: Literal["fine_tuning.job"] = "fine_tuning.job"
@@ -116,6 +116,7 @@ class JobOut(BaseModel):
     shared_with_openai: Literal[False] = False
     progress: dict[str, Any] | None
     metrics: dict[str, Any] | None
+    data_report: dict[str, Any] | None
     attempt: int
     cancel_requested: bool
 
@@ -144,6 +145,7 @@ class JobOut(BaseModel):
             user_provided_suffix=row.suffix,
             progress=row.progress,
             metrics=row.metrics,
+            data_report=row.data_report,
             attempt=row.attempt,
             cancel_requested=row.cancel_requested,
         )

@@ -16,7 +16,6 @@ from shared.adapters.models import Adapter
 from shared.catalog import BaseModelEntry
 from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.files.models import StoredFile
-from shared.files.report import too_few_rows
 from shared.ids import new_id
 from shared.jobs.hyperparameters import Hyperparameters, resolve
 from shared.jobs.models import FineTuningJob, JobEvent
@@ -79,7 +78,8 @@ def create(
     session.add(job)
     session.flush()
     session.refresh(job)
-    return _start(session, job, rows)
+    _start(session, job)
+    return job
 
 
 def find(session: Session, tenant_id: str, job_id: str, *, lock: bool = False) -> FineTuningJob:
@@ -241,14 +241,10 @@ def _rank(lora: Lora, base: BaseModelEntry) -> int:
     return lora.rank or base.defaults.rank
 
 
-def _start(session: Session, job: FineTuningJob, rows: int) -> FineTuningJob:
-    """Write the first events; the files were read at upload, so the verdict is known now."""
+def _start(session: Session, job: FineTuningJob) -> None:
+    """Write the first events; the scheduler has the files checked, in a process of their own."""
     record(session, job, f"Created fine-tuning job: {job.id}", state=State.VALIDATING)
     files = f"training file: {job.training_file_id}"
     if job.validation_file_id:
         files += f" and validation file: {job.validation_file_id}"
     record(session, job, f"Validating {files}")
-    error = too_few_rows(rows)
-    if error:
-        return move(session, job.id, State.FAILED, error["message"], level="error", error=error)
-    return move(session, job.id, State.QUEUED, "Files validated, moving job to queued state")

@@ -25,6 +25,8 @@ from services.api.settings import ApiSettings
 from shared.adapters.models import Adapter
 from shared.db import make_engine, transaction
 from shared.ids import new_id
+from shared.jobs.state import State
+from shared.jobs.transitions import move
 from shared.storage import LocalStore
 from shared.tenants.admin import install_admin_key
 from shared.tenants.keys import new_secret
@@ -118,6 +120,12 @@ class Api:
             )
             session.add(row)
         return row.model
+
+    def validated(self, job_id: str) -> str:
+        """Queue a new job as the scheduler would; return its id."""
+        with transaction(self.system) as session:
+            move(session, job_id, State.QUEUED, "Files validated, moving job to queued state")
+        return job_id
 
     def close(self) -> None:
         """Close all clients."""

@@ -30,7 +30,8 @@ class Owned:
 def owned(api: Api, tenant: Tenant) -> Owned:
     """One of everything."""
     job = tenant.create_job()
-    advance(api, job["id"], State.STARTING, State.RUNNING, State.PUBLISHING, State.SUCCEEDED)
+    way = (State.QUEUED, State.STARTING, State.RUNNING, State.PUBLISHING, State.SUCCEEDED)
+    advance(api, job["id"], *way)
     event = tenant.http.get(f"/v1/fine_tuning/jobs/{job['id']}/events").json()["data"][0]["id"]
     return Owned(job["training_file"], job["id"], api.add_adapter(tenant, job["id"]), event)
 

@@ -30,11 +30,17 @@ def advance(api: Api, job_id: str, *states: State) -> None:
             move(session, job_id, state, f"now {state}")
 
 
-def test_a_created_job_is_queued_with_numbers_and_its_first_events(tenant: Tenant) -> None:
+def test_a_created_job_validates_its_files_and_has_numbers_and_its_first_events(
+    tenant: Tenant,
+) -> None:
     client = tenant.openai.fine_tuning.jobs
     training_file = tenant.upload(training_rows(64))
     job = client.create(model=BASE, training_file=training_file, suffix="my-shop")
-    assert (job.status, job.model, job.user_provided_suffix) == ("queued", BASE, "my-shop")
+    assert (job.status, job.model, job.user_provided_suffix) == (
+        "validating_files",
+        BASE,
+        "my-shop",
+    )
     assert (job.organization_id, job.error, job.fine_tuned_model) == (tenant.id, None, None)
     numbers = resolve(Requested(), 64, load_catalog().get(BASE))
     assert job.hyperparameters.batch_size == numbers.batch_size
@@ -48,7 +54,6 @@ def test_a_created_job_is_queued_with_numbers_and_its_first_events(tenant: Tenan
     assert messages[::-1] == [
         f"Created fine-tuning job: {job.id}",
         f"Validating training file: {training_file}",
-        "Files validated, moving job to queued state",
     ]
     assert client.retrieve(job.id) == job
 
@@ -84,12 +89,15 @@ def test_everything_asked_for_is_kept(tenant: Tenant) -> None:
     }
 
 
-def test_too_few_rows_make_a_failed_job_with_openais_code(tenant: Tenant) -> None:
-    job = tenant.create_job(training_file=tenant.upload(training_rows(7)))
-    assert job["status"] == "failed"
-    assert job["finished_at"] is not None
-    assert job["error"]["code"] == "invalid_n_examples"
-    assert "7 example(s)" in job["error"]["message"]
+def test_a_job_and_its_file_show_the_data_report_of_the_check(api: Api, tenant: Tenant) -> None:
+    job = tenant.create_job()
+    assert job["data_report"] is None
+    report = {"training_file": {"rows": 12}, "findings": []}
+    with transaction(api.system) as session:
+        session.get_one(FineTuningJob, job["id"]).data_report = report
+        session.get_one(StoredFile, job["training_file"]).data_report = report
+    for path in (f"fine_tuning/jobs/{job['id']}", f"files/{job['training_file']}"):
+        assert tenant.http.get(f"/v1/{path}").json()["data_report"] == report
 
 
 @pytest.mark.parametrize(
@@ -158,8 +166,8 @@ def test_jobs_are_listed_newest_first_across_pages(tenant: Tenant) -> None:
     ids = [tenant.create_job()["id"] for _ in range(3)]
     assert [job.id for job in tenant.openai.fine_tuning.jobs.list(limit=2)] == ids[::-1]
     events = list(tenant.openai.fine_tuning.jobs.list_events(ids[0], limit=1))
-    assert len(events) == 3
-    assert len({event.id for event in events}) == 3
+    assert len(events) == 2
+    assert len({event.id for event in events}) == 2
 
 
 def test_jobs_are_filtered_by_metadata(tenant: Tenant) -> None:
@@ -236,9 +244,11 @@ def waiting_for_locks(api: Api) -> int:
         return int(session.execute(text(query)).scalar_one())
 
 
-@pytest.mark.parametrize("state", sorted(NOT_STARTED - {State.VALIDATING, State.PAUSED}))
-def test_a_waiting_job_is_cancelled_at_once(tenant: Tenant, state: State) -> None:
+@pytest.mark.parametrize("state", sorted(NOT_STARTED - {State.PAUSED}))
+def test_a_waiting_job_is_cancelled_at_once(api: Api, tenant: Tenant, state: State) -> None:
     job = tenant.create_job()
+    if state == State.QUEUED:
+        api.validated(job["id"])
     cancelled = tenant.openai.fine_tuning.jobs.cancel(job["id"])
     assert cancelled.status == "cancelled", state
     assert cancelled.finished_at is not None
@@ -256,7 +266,7 @@ def test_a_running_jobs_worker_is_asked_to_end_it(
     api: Api, tenant: Tenant, path: list[State]
 ) -> None:
     job = tenant.create_job()
-    advance(api, job["id"], *path)
+    advance(api, job["id"], State.QUEUED, *path)
     for _ in range(2):
         answer = tenant.http.post(f"/v1/fine_tuning/jobs/{job['id']}/cancel").json()
         assert (answer["status"], answer["cancel_requested"]) == ("running", True)
@@ -269,7 +279,7 @@ def test_a_running_jobs_worker_is_asked_to_end_it(
 def test_an_ended_job_cannot_be_cancelled(api: Api, tenant: Tenant, end: State) -> None:
     job = tenant.create_job()
     way = {State.CANCELLED: [], State.FAILED: []}.get(
-        end, [State.STARTING, State.RUNNING, State.PUBLISHING]
+        end, [State.QUEUED, State.STARTING, State.RUNNING, State.PUBLISHING]
     )
     advance(api, job["id"], *way, end)
     with pytest.raises(openai.ConflictError) as caught:
@@ -303,7 +313,7 @@ def test_only_a_paused_job_can_be_resumed(api: Api, tenant: Tenant, path: list[S
 
 
 def test_a_succeeded_job_names_its_model_and_checkpoints(api: Api, tenant: Tenant) -> None:
-    job_id = tenant.create_job()["id"]
+    job_id = api.validated(tenant.create_job()["id"])
     advance(api, job_id, State.STARTING, State.RUNNING, State.PUBLISHING, State.SUCCEEDED)
     model = api.add_adapter(tenant, job_id)
     steps = [10, 20, 30]

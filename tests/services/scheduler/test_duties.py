@@ -10,13 +10,11 @@ from sqlalchemy import update
 from services.scheduler.erase import EraseAdapters, EraseAttempts, EraseFiles, Eviction
 from services.scheduler.rering import Rering, rings_due
 from services.scheduler.sweep import sweep
-from services.scheduler.validate import Validate, advance
 from shared.clock import now
 from shared.db import transaction
 from shared.db.tables import Adapter, StoredFile
 from shared.ids import new_id
 from shared.jobs.state import State
-from shared.jobs.transitions import move
 from shared.task_queue import Outstanding, outstanding
 from tests.services.worker.inference_server import SECRET
 
@@ -55,16 +53,13 @@ def test_the_rings_that_a_killed_worker_left_unacknowledged_do_not_silence_it(wo
 
 def test_a_dead_broker_fails_the_duty_and_not_the_sweep(workshop, broker):
     workshop.add_job(state_changed_at=LONG_AGO)
-    waiting = workshop.add_job(state=State.VALIDATING)
-    set_file(workshop, waiting, report={"rows": 10})
     broker.process.kill()
     broker.process.wait()
     duties = [
         Rering(workshop.engine, workshop.app, 10),
-        Validate(workshop.engine, workshop.app),
+        EraseAttempts(workshop.engine, workshop.store, 0),
     ]
     assert sweep(duties) == ["rering"]
-    assert workshop.job(waiting).state == State.QUEUED
 
 
 def set_file(workshop, job_id, **values):
@@ -74,47 +69,6 @@ def set_file(workshop, job_id, **values):
             .where(StoredFile.id == workshop.job(job_id).training_file_id)
             .values(**values)
         )
-
-
-def test_a_job_waits_for_its_file_and_is_queued_when_it_is_ready(workshop):
-    job_id = workshop.add_job(state=State.VALIDATING)
-    set_file(workshop, job_id, status="uploaded")
-    duty = Validate(workshop.engine, workshop.app)
-    duty.run()
-    assert workshop.job(job_id).state == State.VALIDATING
-    set_file(workshop, job_id, status="processed", report={"rows": 10})
-    duty.run()
-    assert workshop.job(job_id).state == State.QUEUED
-    assert outstanding(workshop.app, "default").waiting == 1
-
-
-def test_a_job_fails_with_its_files_error(workshop):
-    job_id = workshop.add_job(state=State.VALIDATING)
-    set_file(workshop, job_id, status="error", status_details="Line 3: 空です.")
-    Validate(workshop.engine, workshop.app).run()
-    job = workshop.job(job_id)
-    assert (job.state, job.error["code"]) == (State.FAILED, "invalid_training_file")
-    assert "Line 3" in job.error["message"]
-
-
-def test_a_job_whose_file_has_too_few_rows_fails(workshop):
-    job_id = workshop.add_job(state=State.VALIDATING)
-    set_file(workshop, job_id, report={"rows": 9})
-    Validate(workshop.engine, workshop.app).run()
-    job = workshop.job(job_id)
-    assert (job.state, job.error["code"]) == (State.FAILED, "invalid_n_examples")
-
-
-@pytest.mark.parametrize("status", ["processed", "error"])
-def test_a_job_that_is_cancelled_meanwhile_is_left_alone(workshop, status):
-    job_id = workshop.add_job(state=State.VALIDATING)
-    set_file(workshop, job_id, status=status, report={"rows": 10})
-    job = workshop.job(job_id)
-    with transaction(workshop.engine) as session:
-        move(session, job_id, State.CANCELLED, "The job has been cancelled")
-    with transaction(workshop.engine) as session:
-        assert not advance(session, job)
-    assert workshop.job(job_id).state == State.CANCELLED
 
 
 def add_adapter(workshop, **columns):

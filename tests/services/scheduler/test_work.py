@@ -25,6 +25,7 @@ def scheduler(workshop, inference_url):
         inference_url=inference_url,
         inference_secret=SecretStr(SECRET),
         store_dir=workshop.store.root,
+        models_dir=workshop.folder / "models",
         lease_window_seconds=2,
         scan_gap_seconds=1,
         scheduler_interval_seconds=0.1,
