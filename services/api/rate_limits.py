@@ -191,7 +191,8 @@ def _open(broker_url: str) -> "tuple[FixedWindowRateLimiter, ConnectionPool]":
         "socket_timeout": PATIENCE_SECONDS,
     }
     pool = ConnectionPool.from_url(broker_url.replace("redis+socket://", "unix://", 1), **patience)
+    connection: Any = {"connection_pool": pool}
     storage = RedisStorage(
-        "async+redis://", implementation="redispy", key_prefix=KEY_PREFIX, connection_pool=pool
+        "async+redis://", implementation="redispy", key_prefix=KEY_PREFIX, **connection
     )
     return FixedWindowRateLimiter(storage), pool

@@ -1,6 +1,7 @@
 """``python -m services.inference``: serve the configured base model and its adapters."""
 
 import signal
+import subprocess
 import sys
 import threading
 
@@ -17,6 +18,9 @@ def main() -> None:
     entry = load_catalog().get(settings.inference_base_model)
     if not entry.weights_intact(settings.models_dir):
         sys.exit(f"the weights of {entry.name} in {settings.models_dir} are missing or damaged")
+    settings.inference_state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folders = (str(entry.folder(settings.models_dir)), str(settings.chat_folder))
+    subprocess.run([sys.executable, "-m", "services.inference.chat_files", *folders], check=True)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

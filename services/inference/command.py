@@ -21,8 +21,10 @@ def vllm_command(settings: InferenceSettings, entry: BaseModelEntry) -> list[str
         "dtype": entry.dtype,
         "max-model-len": entry.context_length,
         "max-num-seqs": settings.inference_max_num_seqs,
-        # Fixed here, so that a request or a changed tokenizer file cannot bring another one.
-        "chat-template": folder / "chat_template.jinja",
+        # As in training; and fixed, so that no request and no changed file can bring others.
+        "tokenizer": settings.chat_folder,
+        "chat-template": settings.chat_folder / "chat_template.jinja",
+        "generation-config": settings.chat_folder,
         "max-loras": entry.serving.max_loras,
         "max-cpu-loras": max(settings.inference_cached_adapters, entry.serving.max_loras),
         "max-lora-rank": entry.profile.max_rank,

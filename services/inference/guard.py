@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.inference.admission import Admission
 from services.inference.door import Door, Signal, signal
+from services.inference.plain_text import TextsAsTrained
 from services.inference.refusals import REFUSALS
 from services.inference.reports import Reports
 from services.inference.settings import InferenceSettings
@@ -46,6 +47,7 @@ class Guard:
         self._app = app
         self._settings = settings
         self._base_model = entry.name
+        self._texts = TextsAsTrained(entry.folder(settings.models_dir))
         self._store = LocalStore(settings.store_dir)
         self._reports = Reports(settings.inference_state_dir)
         policy = Admission(entry.serving.max_loras, settings.inference_slice_seconds)
@@ -98,6 +100,7 @@ class Guard:
     def _parts(self) -> dict[str, bool]:
         """Which of the parts that make an answer trustworthy have reported themselves."""
         parts = {"guard": True, "resolver": self._reports.reported("resolver", os.getpid())}
+        parts["plain_text"] = self._reports.reported("plain_text", os.getpid())
         if self._settings.inference_device == "cpu":
             parts["cpu_lora"] = self._reports.reported("cpu_lora")
         return parts
@@ -120,6 +123,7 @@ class Guard:
             raise UpstreamUnavailable("the engine has ended")
         body = await _read_body(receive, self._settings.inference_max_body_bytes)
         model = _model_of(body)
+        body = await asyncio.to_thread(self._texts.rewrite, body)
         left = asyncio.ensure_future(_disconnect(receive))
         try:
             if model == self._base_model:

@@ -1,7 +1,8 @@
 """What the parts of one run say about themselves, as small files in the state folder.
 
 vLLM logs and ignores a plugin that fails to import. So nothing is taken for granted: the resolver,
-the CPU operation and the supervisor's health check each leave a report, emptied before every start.
+the CPU operation, the tokenizer and the supervisor's health check each leave a report, emptied
+before every start.
 """
 
 import json
@@ -11,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Literal
 
-Part = Literal["resolver", "cpu_lora", "canary"]
+Part = Literal["resolver", "cpu_lora", "plain_text", "canary"]
 
 
 class Reports:

@@ -18,6 +18,12 @@ class InferenceSettings(StoreSettings, ServedModelSettings):
     inference_port: int = 8001
     inference_state_dir: Path
     """Private folder: the running group's record, and what its parts report."""
+
+    @property
+    def chat_folder(self) -> Path:
+        """Where the tokenizer and the chat template lie that vLLM is started with."""
+        return self.inference_state_dir / "chat"
+
     inference_device: Literal["cpu", "cuda"] = "cpu"
 
     inference_threads: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)

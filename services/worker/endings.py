@@ -71,7 +71,9 @@ def give_away(session: Session, job: FineTuningJob, order: Order) -> FineTuningJ
         case Order.PAUSE:
             return move(session, job.id, State.PAUSED, "The job is paused", attempt=job.attempt)
         case _:
-            return requeue(session, job, "The worker is shutting down; the job goes on elsewhere")
+            # Restarts are the operator's and no fault of the job's: the attempt is given back.
+            message = "The worker is shutting down; the job goes on elsewhere"
+            return requeue(session, job, message, counted=False)
 
 
 def end_training(

@@ -29,6 +29,7 @@ class Cause(StrEnum):
     BAD_CONFIGURATION = "bad_configuration"
     NON_FINITE_LOSS = "non_finite_loss"
     OUT_OF_MEMORY = "out_of_memory"
+    DISK_FULL = "disk_full"
     KILLED = "killed"
     CRASH = "crash"
     INVALID_ADAPTER = "invalid_adapter"
@@ -54,6 +55,7 @@ REACTIONS = {
     Cause.BAD_CONFIGURATION: Reaction.FAIL,
     Cause.NON_FINITE_LOSS: Reaction.FAIL,
     Cause.OUT_OF_MEMORY: Reaction.HALVE,
+    Cause.DISK_FULL: Reaction.LATER,
     Cause.KILLED: Reaction.AGAIN_AT_ONCE,
     Cause.CRASH: Reaction.BACK_OFF,
     Cause.INVALID_ADAPTER: Reaction.FAIL,
@@ -138,8 +140,15 @@ def _later(
 ) -> FineTuningJob:
     if publishing_seconds(session, job) >= back_off.give_up_seconds:
         return _pause(session, job, failure)
-    delay = back_off.longest()
-    return requeue(session, job, failure.message, delay_seconds=delay, counted=False)
+    progress = (job.progress or {"step": 0}) | {"waiting": failure.message}
+    return requeue(
+        session,
+        job,
+        failure.message,
+        delay_seconds=back_off.longest(),
+        counted=False,
+        progress=progress,
+    )
 
 
 def publishing_seconds(session: Session, job: FineTuningJob) -> float:

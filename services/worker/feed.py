@@ -4,7 +4,13 @@ from math import ceil
 from typing import Any
 
 from services.worker.lease import Event
-from services.worker.spec import EvaluationMessage, ProgressMessage, StartedMessage, StepMetrics
+from services.worker.spec import (
+    EvaluationMessage,
+    PreparingMessage,
+    ProgressMessage,
+    StartedMessage,
+    StepMetrics,
+)
 
 METRICS_EVENTS = 500
 """About so many metrics events a job, however many steps it has."""
@@ -60,6 +66,26 @@ def started_text(message: StartedMessage) -> str:
     if message.step:
         return f"Fine-tuning job goes on at step {message.step}/{message.total_steps}"
     return "Fine-tuning job started"
+
+
+def remarks(message: StartedMessage) -> list[str]:
+    """What the user should know of how this attempt stands to those before it."""
+    found = []
+    if message.fresh_because:
+        found.append(f"{message.fresh_because}; training starts anew")
+    if message.differs:
+        found.append(f"This attempt has {message.differs}; results may differ in the last bits")
+    return found
+
+
+def preparing_row(message: PreparingMessage) -> dict[str, Any]:
+    """What is added to the job's ``progress`` while work takes long; the next step removes it."""
+    return {
+        "step": message.step,
+        "phase": message.phase,
+        "done": message.done,
+        "total": message.total,
+    }
 
 
 def progress_row(message: ProgressMessage) -> dict[str, Any]:

@@ -118,6 +118,11 @@ class Lease:
             thread.join(self._interval)
         self._ended.close()
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """The progress that was last given; empty before the first."""
+        return self._progress or {}
+
     def progress(self, progress: dict[str, Any]) -> None:
         """Let the next heartbeat carry ``progress`` (with its ``step``)."""
         self._progress = progress
@@ -169,7 +174,8 @@ class Lease:
         return not select.select([self._ended], [], [], self._interval)[0]
 
     def _hear_drain(self) -> None:
-        ready, _, _ = select.select([self._ended, self._drain], [], [])
+        watched: list[Any] = [self._ended, self._drain]
+        ready, _, _ = select.select(watched, [], [])
         if self._ended not in ready:
             self._order(Order.DRAIN)
 

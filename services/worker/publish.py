@@ -174,6 +174,7 @@ def commit(
     tenant = session.get_one(Tenant, job.tenant_id)
     name = model_name(job, tenant, publication.adapter_id)
     metrics = done.model_dump(include=_REPORTED) | distances
+    data_format = session.get_one(StoredFile, job.training_file_id).report.get("format")
     session.add(publication.result_file)
     session.flush()
     record(session, job, f"New fine-tuned model created: {name}")
@@ -188,7 +189,13 @@ def commit(
         result_file_id=publication.result_file.id,
     )
     final = _row(
-        publication, job, publication.adapter_id, model=name, step=done.best_step, metrics=metrics
+        publication,
+        job,
+        publication.adapter_id,
+        model=name,
+        step=done.best_step,
+        metrics=metrics,
+        data_format=data_format,
     )
     session.add(final)
     session.add_all(
@@ -200,6 +207,7 @@ def commit(
             step=checkpoint.step,
             metrics=as_openai_metrics(checkpoint.metrics),
             kind="checkpoint",
+            data_format=data_format,
         )
         for adapter_id, checkpoint in publication.checkpoints
     )
@@ -294,6 +302,7 @@ def _row(
     model: str,
     step: int,
     metrics: dict[str, Any],
+    data_format: str | None,
     kind: str = "final",
 ) -> Adapter:
     return Adapter(
@@ -307,4 +316,5 @@ def _row(
         base_sha256=publication.meta["base_sha256"],
         profile_sha256=publication.meta["profile_sha256"],
         metrics=metrics,
+        data_format=data_format,
     )

@@ -17,6 +17,7 @@ from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from services.worker import finished, publish
+from services.worker.disk import DISK_FULL, is_disk_full
 from services.worker.endings import (
     Inbox,
     Interrupted,
@@ -28,7 +29,9 @@ from services.worker.endings import (
 from services.worker.failures import AttemptFailed, Cause
 from services.worker.feed import (
     base_event,
+    preparing_row,
     progress_row,
+    remarks,
     started_text,
     step_event,
     worth_an_event,
@@ -39,6 +42,7 @@ from services.worker.spec import (
     DoneMessage,
     ErrorMessage,
     EvaluationMessage,
+    PreparingMessage,
     ProgressMessage,
     ReadyMessage,
     StartedMessage,
@@ -52,7 +56,7 @@ from shared.errors import LeaseLost
 from shared.jobs.claim import claim_next
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import State
-from shared.jobs.transitions import move
+from shared.jobs.transitions import move, record
 from shared.telemetry import log_context
 
 LISTENING_SECONDS = 0.1
@@ -107,6 +111,10 @@ def work(place: Workplace, job: FineTuningJob, lease: Lease, inbox: Inbox) -> Ou
         return end_by_order(place, job, lease, inbox, interruption.order)
     except AttemptFailed as failure:
         return end_by_failure(place, job, lease, failure)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        return end_by_failure(place, job, lease, AttemptFailed(Cause.DISK_FULL, DISK_FULL))
     return Outcome.ENDED
 
 
@@ -173,10 +181,13 @@ def own(done: DoneMessage, attempt_dir: Path) -> DoneMessage:
 
 
 def pass_on(
-    news: ReadyMessage | ProgressMessage | EvaluationMessage | CheckpointMessage, lease: Lease
+    news: ReadyMessage | PreparingMessage | ProgressMessage | EvaluationMessage | CheckpointMessage,
+    lease: Lease,
 ) -> None:
     """Let the next heartbeat carry what the trainer tells."""
     match news:
+        case PreparingMessage():
+            lease.progress(lease.told | preparing_row(news))
         case ProgressMessage():
             lease.progress(progress_row(news))
             if worth_an_event(news):
@@ -195,9 +206,11 @@ def enter_running(session: Session, job: FineTuningJob, started: StartedMessage)
         State.RUNNING,
         started_text(started),
         attempt=job.attempt,
-        data=started.model_dump(exclude={"kind"}),
+        data=started.model_dump(exclude={"kind"}, exclude_none=True),
         started_at=func.coalesce(FineTuningJob.started_at, func.clock_timestamp()),
     )
+    for text in remarks(started):
+        record(session, job, text, level="warn")
 
 
 def publish_result(

@@ -1,6 +1,7 @@
 """The worker's settings."""
 
 import os
+from pathlib import Path
 
 from pydantic import Field
 
@@ -33,6 +34,9 @@ class WorkerSettings(
     worker_queue: str = "default"
     trainer_threads: int = Field(default_factory=usable_cores, ge=1)
     """Part of a run's identity: bit-for-bit resumption needs the same number."""
+    scratch_dir: Path | None = None
+    """Where large temporary files of a job go, on a fast disk; unset: into the attempt's folder in
+    the store. They have no names and vanish with the process."""
     trainer_jobs: int = Field(50, ge=1)
     """The trainer process is replaced after so many jobs."""
     trainer_start_seconds: Seconds = 900

@@ -40,6 +40,8 @@ class TrainSpec(_Message):
     micro_batch_divisor: int = 1
     checkpoint_seconds: float
     threads: int
+    scratch_dir: Path | None = None
+    """Where large temporary files go; None: into ``attempt_dir``."""
 
 
 class ReadyMessage(_Message):
@@ -58,6 +60,26 @@ class StartedMessage(_Message):
     steps_per_epoch: int
     train_rows: int
     validation_rows: int
+    fresh_because: str | None = None
+    """Why training starts anew although there were checkpoints; for the user."""
+    differs: str | None = None
+    """What is not as it was when the resumed checkpoint was made; for the user."""
+
+
+Phase = Literal["reading", "prefix", "training", "evaluating"]
+
+
+class PreparingMessage(_Message):
+    """Work that takes long goes on: at the latest every few seconds something is said."""
+
+    kind: Literal["preparing"] = "preparing"
+    phase: Phase
+    """``prefix``: the states that the frozen layers make of the rows are computed."""
+    done: int
+    total: int
+    """Rows, or micro-batches of a step."""
+    step: int = 0
+    """Last optimiser step done."""
 
 
 class StepMetrics(_Message):
@@ -146,7 +168,14 @@ class ErrorMessage(_Message):
     """The job failed inside the trainer, which exits after sending this."""
 
     kind: Literal["error"] = "error"
-    code: Literal["bad_data", "bad_configuration", "non_finite_loss", "out_of_memory", "crash"]
+    code: Literal[
+        "bad_data",
+        "bad_configuration",
+        "non_finite_loss",
+        "out_of_memory",
+        "disk_full",
+        "crash",
+    ]
     message: str
     """Safe for the user: names a line or a field, never a row's text."""
     param: str | None = None
@@ -167,6 +196,7 @@ class ServedCheck(_Message):
 TrainerMessage = Annotated[
     ReadyMessage
     | StartedMessage
+    | PreparingMessage
     | ProgressMessage
     | EvaluationMessage
     | CheckpointMessage

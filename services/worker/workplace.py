@@ -71,6 +71,7 @@ def make_spec(place: Workplace, job: FineTuningJob) -> TrainSpec:
         micro_batch_divisor=job.micro_batch_divisor,
         checkpoint_seconds=settings.checkpoint_seconds,
         threads=settings.trainer_threads,
+        scratch_dir=settings.scratch_dir.absolute() if settings.scratch_dir else None,
     )
 
 

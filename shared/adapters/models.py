@@ -37,6 +37,9 @@ class Adapter(Row):
     profile_sha256: Mapped[str | None] = mapped_column(String(64))
     """Hash of the catalog's profile it was trained for; None: published before it was recorded."""
     metrics: Mapped[dict[str, Any]]
+    data_format: Mapped[str | None] = mapped_column(String(16))
+    """Format of the training file's rows: what it was trained on as ``prompt`` is answered so by
+    /v1/completions, too."""
     created_at: Mapped[CreatedAt]
     deleted_at: Mapped[Timestamp | None]
     """Set by the user's delete: from now on nobody can call it."""

@@ -39,6 +39,8 @@ class Target:
     """Inside the inference service: an adapter's id, or a base model's name."""
     context_length: int
     is_adapter: bool
+    prompt_as_trained: bool = False
+    """Trained on prompt and completion: a bare prompt goes where training put it."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,12 @@ def _target(parts: Parts, tenant_id: str, name: str) -> Target:
     if why := why_unavailable(parts.settings, adapter):
         raise Conflict(why, "model", NOT_SERVED)
     entry: BaseModelEntry = parts.catalog.get(adapter.base_model)
-    return Target(adapter.id, entry.context_length, is_adapter=True)
+    return Target(
+        adapter.id,
+        entry.context_length,
+        is_adapter=True,
+        prompt_as_trained=adapter.data_format == "prompt",
+    )
 
 
 def _body(parts: Parts, tenant_id: str, asked: CompletionOptions, target: Target) -> dict[str, Any]:
@@ -119,6 +126,9 @@ def _body(parts: Parts, tenant_id: str, asked: CompletionOptions, target: Target
         "max_tokens": tokens or min(parts.settings.default_max_tokens, target.context_length - 1),
         "cache_salt": cache_salt(parts.settings.cache_salt_key.get_secret_value(), tenant_id),
     }
+    if target.prompt_as_trained and "prompt" in body:
+        # The inference service has the chat template; see services/inference/plain_text.py.
+        body["tailor_prompt_as_trained"] = True
     if asked.stream:
         # Running totals with every chunk: a caller who leaves midway is still metered.
         body["stream"] = True

@@ -1,23 +1,25 @@
-"""Normalised rows become token ids with the base folder's own chat template and tokenizer.
-
-Only tokens that serving would generate carry a loss: an assistant message's text and the
-end-of-turn token behind it, for messages with weight 1.
-"""
+"""Normalised rows become token ids and loss masks, as a stream; shared/chat says how."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
-from transformers import PreTrainedTokenizerBase
+
+from shared.chat.encoder import ChatEncoder, Unmaskable
 
 VALIDATION_SHARE = 10
 """One row in this many is kept for validation when no validation file is given."""
 MAX_CARVED_ROWS = 256
 """More rows than this make an evaluation slower but hardly more exact."""
+MAX_NAMED_ROWS = 20
+"""Of rows that cannot be trained; the rest are counted."""
 
 
 class BadData(Exception):
@@ -52,13 +54,13 @@ class NormalisedRow(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """A tokenised row."""
 
     line: int
-    token_ids: tuple[int, ...]
-    answers: tuple[int, ...]
+    token_ids: NDArray[np.int32]
+    answers: NDArray[np.int64]
     """Indices of the tokens that carry a loss, ascending; never 0."""
 
     def __len__(self) -> int:
@@ -67,93 +69,67 @@ class Row:
     @property
     def last_answer(self) -> tuple[int, int]:
         """First and one-past-last index of the final run of answer tokens."""
-        end = self.answers[-1] + 1
-        start = end - 1
-        while start - 1 in self.answers:
-            start -= 1
-        return start, end
+        gaps = np.flatnonzero(np.diff(self.answers) > 1)
+        start = self.answers[gaps[-1] + 1] if len(gaps) else self.answers[0]
+        return int(start), int(self.answers[-1]) + 1
 
 
-def read_rows(path: Path, param: str) -> list[NormalisedRow]:
-    """Parse a rows.jsonl file; raise BadData naming the line of the first bad row."""
-    rows = []
+def normalised_rows(path: Path, param: str) -> Iterator[NormalisedRow]:
+    """Parse a rows.jsonl file line by line; raise BadData naming the line of the first bad row."""
+    number = 0
     with path.open(encoding="utf-8") as file:
         for number, text in enumerate(file, 1):
             try:
-                rows.append(NormalisedRow.model_validate_json(text))
+                yield NormalisedRow.model_validate_json(text)
             except ValidationError as error:
                 reason = error.errors()[0]["type"]
                 raise BadData(f"Row {number} is not a normalised row ({reason}).", param) from None
-    if not rows:
+    if not number:
         raise BadData("The file has no rows.", param)
-    return rows
 
 
-def carve_validation(
-    rows: Sequence[NormalisedRow],
-) -> tuple[list[NormalisedRow], list[NormalisedRow]]:
-    """Split ``rows`` into training and validation rows, decided by the rows' hashes alone.
+def held_out(digests: Sequence[str]) -> NDArray[np.bool_]:
+    """Say which rows are for validation, decided by the rows' hashes alone.
 
-    A tenth of the rows, at least one and at most MAX_CARVED_ROWS. Equal rows stay on one side, or
-    validation would measure what was trained on. A file of one distinct row validates on itself.
+    About a tenth of the rows and at most MAX_CARVED_ROWS. Equal rows stay on one side, or
+    validation would measure what was trained on; where no group of equal rows is that small, it is
+    the smallest. Of one distinct row none is held out: such a file validates on itself.
     """
-    digests = [row.digest() for row in rows]
-    wanted = min(max(1, round(len(rows) / VALIDATION_SHARE)), MAX_CARVED_ROWS)
-    order = sorted(set(digests))
-    if len(order) == 1:
-        return list(rows), list(rows[:1])
-    chosen = set(order[: min(wanted, len(order) - 1)])
-    train = [row for row, digest in zip(rows, digests, strict=True) if digest not in chosen]
-    held_out = [row for row, digest in zip(rows, digests, strict=True) if digest in chosen]
-    return train, held_out
+    wanted = min(max(1, round(len(digests) / VALIDATION_SHARE)), MAX_CARVED_ROWS)
+    counts = Counter(digests)
+    chosen: set[str] = set()
+    taken = 0
+    for digest in sorted(counts):
+        if taken + counts[digest] <= wanted:
+            chosen.add(digest)
+            taken += counts[digest]
+    if not chosen and len(counts) > 1:
+        chosen = {min(counts, key=lambda digest: (counts[digest], digest))}
+    return np.array([digest in chosen for digest in digests], dtype=np.bool_)
 
 
-def tokenise(
-    rows: Iterable[NormalisedRow],
-    tokenizer: PreTrainedTokenizerBase,
-    context_length: int,
-    param: str,
-) -> list[Row]:
-    """Turn rows into token ids; raise BadData for the first that is too long or has no answer."""
-    tokenised = []
-    for row in rows:
-        token_ids, answers = _encode(row, tokenizer)
-        if len(token_ids) > context_length:
-            raise BadData(
-                f"Line {row.line} has {len(token_ids)} tokens; at most {context_length} fit.", param
-            )
-        if not answers:
-            raise BadData(f"Line {row.line} has no assistant message to learn from.", param)
-        tokenised.append(Row(row.line, tuple(token_ids), tuple(answers)))
-    return tokenised
+def encoded_rows(path: Path, encoder: ChatEncoder, limit: int, param: str) -> Iterator[Row]:
+    """Read a rows.jsonl file as a stream of token ids of at most ``limit`` a row.
 
-
-def _encode(row: NormalisedRow, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    messages = [m.model_dump(include={"role", "content"}) for m in row.messages]
-    text: str = tokenizer.apply_chat_template(messages, tokenize=False)
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    spans = [
-        _answer_span(messages, index, text, tokenizer)
-        for index, message in enumerate(row.messages)
-        if message.role == "assistant" and message.weight
-    ]
-    # A token that begins inside the prompt cannot be generated by serving: no loss on it.
-    answers = [
-        index
-        for index, (start, end) in enumerate(encoded["offset_mapping"])
-        if index and any(first <= start and end <= last for first, last in spans)
-    ]
-    return encoded["input_ids"], answers
-
-
-def _answer_span(
-    messages: list[dict[str, Any]], index: int, text: str, tokenizer: PreTrainedTokenizerBase
-) -> tuple[int, int]:
-    """Characters of ``text`` that the assistant writes in turn ``index``, end of turn included."""
-    prompt: str = tokenizer.apply_chat_template(
-        messages[:index], tokenize=False, add_generation_prompt=True
-    )
-    upto: str = tokenizer.apply_chat_template(messages[: index + 1], tokenize=False)
-    end_of_turn = str(tokenizer.eos_token)
-    closing = text.rfind(end_of_turn, len(prompt), len(upto))
-    return len(prompt), closing + len(end_of_turn) if closing >= 0 else len(upto)
+    Raises BadData behind the last row, naming all rows that cannot be trained (the first
+    MAX_NAMED_ROWS of them): they were named before the job was queued, so none is expected.
+    """
+    refused: list[str] = []
+    count = 0
+    for row in normalised_rows(path, param):
+        try:
+            encoded = encoder.encode([m.model_dump() for m in row.messages], limit)
+        except Unmaskable as error:
+            count += 1
+            if count <= MAX_NAMED_ROWS:
+                refused.append(f"Line {row.line}: {error}.")
+            continue
+        yield Row(
+            row.line,
+            np.array(encoded.token_ids, dtype=np.int32),
+            np.array(encoded.answers, dtype=np.int64),
+        )
+    if count > MAX_NAMED_ROWS:
+        refused.append(f"And {count - MAX_NAMED_ROWS} more.")
+    if refused:
+        raise BadData(" ".join(refused), param)

@@ -1,14 +1,15 @@
 """The warm trainer: one base model stays loaded; everything of a job is gone when it ends."""
 
 import gc
-import hashlib
+import shutil
+from functools import partial
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from services.worker.spec import (
     CheckpointAdapter,
@@ -16,22 +17,28 @@ from services.worker.spec import (
     StartedMessage,
     TrainSpec,
 )
-from services.worker.training import checkpoint
-from services.worker.training.checkpoint import Checkpoint, RunIdentity, RunState
-from services.worker.training.data import Row, carve_validation, read_rows, tokenise
+from services.worker.training.checkpoint import (
+    KEPT_EPOCH_ENDS,
+    Checkpoint,
+    Conditions,
+    RunIdentity,
+    RunState,
+    Shelf,
+)
+from services.worker.training.dataset import DataReader, DataSet
 from services.worker.training.evaluate import Trained, write_served_check
-from services.worker.training.loop import Emit, Run, train
+from services.worker.training.loop import Run, train
 from services.worker.training.lora import Adapter, export
 from services.worker.training.model import FrozenModel
-from services.worker.training.plan import Plan
-from services.worker.training.prefix import GROUP_TOKENS, PrefixCache
+from services.worker.training.plan import PLAN_VERSION, Plan
+from services.worker.training.prefix import GROUP_TOKENS, Mode, PrefixCache, Room, choose_mode
+from services.worker.training.report import Emit, Reporter
 from services.worker.training.signals import Signals
 from shared.catalog import BaseModelEntry, Catalog
+from shared.chat.encoder import ChatEncoder
 
 TOKEN_BUDGET = 2048
 """Padded tokens of a micro-batch, before ``micro_batch_divisor``; the flags are polled between."""
-CHECKPOINT_ADAPTERS = 3
-"""Callable checkpoints offered at most."""
 _VERSIONED = ("torch", "transformers", "peft", "safetensors")
 
 
@@ -47,7 +54,7 @@ class WarmBase(BaseModel):
     name: str
     folder: Path
     frozen: FrozenModel
-    tokenizer: PreTrainedTokenizerBase
+    encoder: ChatEncoder
     checksum: str
 
 
@@ -82,7 +89,7 @@ class Engine:
                 name=spec.base_model,
                 folder=spec.base_dir,
                 frozen=frozen,
-                tokenizer=AutoTokenizer.from_pretrained(spec.base_dir, local_files_only=True),
+                encoder=ChatEncoder(spec.base_dir),
                 checksum=frozen.checksum(),
             )
         elif (self._warm.name, self._warm.folder) != (spec.base_model, spec.base_dir):
@@ -92,115 +99,132 @@ class Engine:
         return self._warm
 
     def _train(self, spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase) -> None:
-        rows, held_out = _read(spec, entry, warm.tokenizer)
-        base = warm.frozen
-        hyperparameters = spec.hyperparameters
+        report = Reporter(self._emit, self._signals.poll)
+        scratch = spec.scratch_dir or spec.attempt_dir
+        reader = DataReader(warm.encoder, entry.context_length, scratch, report)
+        data = reader.read(spec.train_rows, spec.validation_rows)
+        base, numbers = warm.frozen, spec.hyperparameters
         adapter = Adapter(
             base.shapes,
             entry.profile,
-            rank=hyperparameters.rank,
-            alpha=hyperparameters.alpha,
+            rank=numbers.rank,
+            alpha=numbers.alpha,
             seed=spec.seed,
             device=base.device,
             dtype=base.dtype,
         )
-        plan = Plan(len(rows), hyperparameters.batch_size, hyperparameters.n_epochs, spec.seed)
-        found = _resume(spec, adapter)
-        first_step = found.state.step
-        self._emit(
+        plan = Plan(len(data.train), numbers.batch_size, numbers.n_epochs, spec.seed)
+        identity = _identity(spec, entry, warm, data)
+        shelf = Shelf(spec.attempt_dir, spec.resume_from, identity)
+        mode = _mode(base, data, numbers.n_epochs, scratch)
+        found, differs = _resume(spec, shelf, identity, mode)
+        if found.adapter:
+            adapter.load(found.adapter)
+        first_step = report.step = found.state.step
+        report.emit(
             StartedMessage(
                 step=first_step,
                 total_steps=plan.total_steps,
                 steps_per_epoch=plan.steps_per_epoch,
-                train_rows=len(rows),
-                validation_rows=len(held_out),
+                train_rows=len(data.train),
+                validation_rows=len(data.validation),
+                fresh_because=shelf.unfit,
+                differs=differs or None,
             )
         )
-        caches = [
+        train_cache, validation_cache = (
             PrefixCache(
                 base,
-                chosen,
+                rows,
                 entry.profile.first_trained_layer,
-                self._signals.poll,
-                spec.attempt_dir / ".prefix",
+                partial(report.working, "prefix"),
+                scratch,
+                mode=_kept_mode(found.state, mode),
                 group_tokens=max(1, GROUP_TOKENS // spec.micro_batch_divisor),
             )
-            for chosen in (rows, held_out)
-        ]
+            for rows in (data.train, data.validation)
+        )
         run = Run(
             trained=Trained(base, entry.profile.first_trained_layer, adapter),
             adapter=adapter,
-            train=caches[0],
-            validation=caches[1],
+            train=train_cache,
+            validation=validation_cache,
             plan=plan,
             state=found.state,
             best=found.best,
             moments=found.moments,
-            folder=spec.attempt_dir,
+            shelf=shelf,
             checkpoint_seconds=spec.checkpoint_seconds,
             token_budget=max(1, TOKEN_BUDGET // spec.micro_batch_divisor),
-            poll=self._signals.poll,
-            emit=self._emit,
+            report=report,
         )
         stopped_early = train(run)
-        self._emit(_publish(spec, run, first_step, stopped_early))
+        try:
+            done = _publish(spec, run, first_step, stopped_early, entry.context_length)
+        except Exception:
+            # Half an adapter helps nobody, least of all a disk that is full.
+            for folder in spec.attempt_dir.glob("adapter*"):
+                shutil.rmtree(folder)
+            raise
+        report.emit(done)
 
 
-def _read(
-    spec: TrainSpec, entry: BaseModelEntry, tokenizer: PreTrainedTokenizerBase
-) -> tuple[list[Row], list[Row]]:
-    """Training and validation rows as token ids."""
-    train_rows = read_rows(spec.train_rows, "training_file")
-    if spec.validation_rows is None:
-        train_rows, held_out = carve_validation(train_rows)
-        held_out_param = "training_file"
-    else:
-        held_out = read_rows(spec.validation_rows, "validation_file")
-        held_out_param = "validation_file"
-    limit = entry.context_length
-    return (
-        tokenise(train_rows, tokenizer, limit, "training_file"),
-        tokenise(held_out, tokenizer, limit, held_out_param),
-    )
-
-
-def _resume(spec: TrainSpec, adapter: Adapter) -> Checkpoint:
-    """Return the newest sound checkpoint of this run, loaded into ``adapter``, or a fresh start."""
-    identity = RunIdentity(
+def _identity(spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase, data: DataSet) -> RunIdentity:
+    return RunIdentity(
         base_sha256=spec.base_sha256,
-        data_sha256=_data_sha256(spec),
+        profile_sha256=entry.profile.sha256(),
+        data_sha256=data.sha256,
+        encoder_sha256=warm.encoder.sha256,
+        tokens_sha256=data.tokens_sha256,
+        plan_version=PLAN_VERSION,
         seed=spec.seed,
         hyperparameters=spec.hyperparameters,
     )
-    found = checkpoint.newest((spec.attempt_dir, *spec.resume_from), identity)
-    if found is not None:
-        adapter.load(found.adapter)
-        return found
-    state = RunState(
-        identity=identity,
+
+
+def _mode(base: FrozenModel, data: DataSet, epochs: int, scratch: Path) -> Mode:
+    """Where the frozen layers' states would be if the job began here and now."""
+    tokens = data.train.tokens + data.validation.tokens
+    size = tokens * base.embedding.shape[1] * base.dtype.itemsize
+    return choose_mode(size, epochs, Room.here(scratch))
+
+
+def _kept_mode(state: RunState, mode: Mode) -> Mode:
+    """``mode``, or what keeps the run's bits: a run whose states are kept waits for disk space."""
+    if state.prefix == "fly":
+        return Mode.FLY
+    return mode if mode.kept else Mode.FILE
+
+
+def _resume(
+    spec: TrainSpec, shelf: Shelf, identity: RunIdentity, mode: Mode
+) -> tuple[Checkpoint, str]:
+    """Return the run's newest checkpoint, or a fresh start; and what has changed since."""
+    conditions = Conditions(
         threads=spec.threads,
+        micro_batch_divisor=spec.micro_batch_divisor,
         versions={name: version(name) for name in _VERSIONED},
     )
-    return Checkpoint(state=state, adapter={}, best={}, moments={})
+    found = shelf.newest()
+    if found is None:
+        prefix: Literal["kept", "fly"] = "kept" if mode.kept else "fly"
+        state = RunState(identity=identity, conditions=conditions, prefix=prefix)
+        return Checkpoint(state=state, adapter={}, best={}, moments={}), ""
+    differs = conditions.differences(found.state.conditions)
+    found.state.conditions = conditions
+    return found, differs
 
 
-def _data_sha256(spec: TrainSpec) -> str:
-    """Hash of the rows this job reads."""
-    digest = hashlib.sha256()
-    for path in filter(None, (spec.train_rows, spec.validation_rows)):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
-
-
-def _publish(spec: TrainSpec, run: Run, first_step: int, stopped_early: bool) -> DoneMessage:
+def _publish(
+    spec: TrainSpec, run: Run, first_step: int, stopped_early: bool, context_length: int
+) -> DoneMessage:
     """Export the best adapter and the callable checkpoints into the attempt's folder."""
     state = run.state
     config = run.adapter.config(spec.base_model)
     run.adapter.load(run.best)
     export(spec.attempt_dir / "adapter", run.best, config)
     check_file = spec.attempt_dir / "served_check.json"
-    write_served_check(check_file, run.trained, run.validation)
+    write_served_check(check_file, run.trained, run.validation, context_length)
     return DoneMessage(
         step=state.step,
         steps_this_attempt=state.step - first_step,
@@ -224,10 +248,8 @@ def _callable_checkpoints(
     spec: TrainSpec, run: Run, config: dict[str, object]
 ) -> list[CheckpointAdapter]:
     """Export the kept end-of-epoch checkpoints of all attempts, newest last."""
-    kept = checkpoint.of_run((spec.attempt_dir, *spec.resume_from), run.state.identity)
-    ends = (found for found in kept if run.plan.ends_epoch(found.state.step))
     exported = []
-    for found in islice(ends, CHECKPOINT_ADAPTERS):
+    for found in islice(run.shelf.epoch_ends(run.plan.steps_per_epoch), KEPT_EPOCH_ENDS):
         step = found.state.step
         target = spec.attempt_dir / f"adapter-step-{step:09d}"
         export(target, found.adapter, config)

@@ -1,11 +1,13 @@
 """Loss and token accuracy on validation rows, and the figures serving must reproduce."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from services.worker.spec import ServedCheck
 from services.worker.training.lora import Adapter
@@ -14,8 +16,10 @@ from services.worker.training.pack import Pack
 from services.worker.training.plan import buckets
 from services.worker.training.prefix import PrefixCache
 
-SERVED_ROWS = 4
-"""Validation rows whose log-probabilities the served adapter must reproduce."""
+SERVED_ROWS = 16
+"""Validation rows, of all lengths, whose log-probabilities the served adapter must reproduce."""
+SERVED_TOKENS = 1024
+"""A longer row is cut here, in its answer, or left out: serving reads all of it at once."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,15 @@ class Trained:
 
 @torch.no_grad()
 def evaluate(
-    trained: Trained, cache: PrefixCache, token_budget: int, poll: Callable[[], None]
+    trained: Trained, cache: PrefixCache, token_budget: int, working: Callable[[int, int], None]
 ) -> Score:
-    """Score all rows of ``cache``; ``poll`` is called between micro-batches."""
-    total, right, tokens = 0.0, 0, 0
+    """Score all rows of ``cache``; ``working`` is called before each micro-batch with the rows done
+    and all rows.
+    """
+    total, right, tokens, done = 0.0, 0, 0, 0
     for members in buckets(range(len(cache.rows)), cache.lengths, token_budget):
-        poll()
+        working(done, len(cache.rows))
+        done += len(members)
         pack = cache.pack(members)
         loss, correct = trained.base.answer_loss(trained.final_states(cache, pack), pack)
         total, right, tokens = total + float(loss), right + correct, tokens + len(pack.targets)
@@ -59,31 +66,43 @@ def evaluate(
 
 
 @torch.no_grad()
-def write_served_check(path: Path, trained: Trained, cache: PrefixCache) -> None:
-    """Write the JSON list of ServedCheck for the shortest validation rows."""
-    order = sorted(range(len(cache.rows)), key=lambda member: (cache.lengths[member], member))
-    checks = [check.model_dump() for check in _checks(order[:SERVED_ROWS], trained, cache)]
+def write_served_check(
+    path: Path, trained: Trained, cache: PrefixCache, context_length: int
+) -> None:
+    """Write the JSON list of ServedCheck for validation rows spread over all lengths.
+
+    ``context_length`` is what serving takes, the one token included that it generates.
+    """
+    limit = min(SERVED_TOKENS, context_length - 1)
+    fitting = [
+        member for member, row in enumerate(cache.rows) if row.last_answer[0] + 1 < limit
+    ] or [int(cache.lengths.argmin())]
+    chosen = _spread(fitting, cache.lengths)
+    checks = [_check(member, trained, cache, context_length - 1).model_dump() for member in chosen]
     path.write_text(json.dumps(checks))
 
 
-def _checks(members: list[int], trained: Trained, cache: PrefixCache) -> Iterator[ServedCheck]:
-    for member in members:
-        row = cache.rows[member]
-        start, end = row.last_answer
-        pack = cache.pack([member])
-        last = len(range(start, end))
-        adapter, base = (
-            [
-                round(value, 5)
-                for value in model.base.logprobs(
-                    model.final_states(cache, pack), pack.targets
-                ).tolist()[-last:]
-            ]
-            for model in (trained, trained.without_adapter())
-        )
-        yield ServedCheck(
-            token_ids=row.token_ids[:end],
-            answer_start=start,
-            adapter_logprobs=tuple(adapter),
-            base_logprobs=tuple(base),
-        )
+def _spread(members: list[int], lengths: NDArray[np.int64]) -> list[int]:
+    """Up to SERVED_ROWS of ``members``, from the shortest to the longest at equal distances."""
+    order = sorted(members, key=lambda member: (lengths[member], member))
+    places = np.linspace(0, len(order) - 1, min(SERVED_ROWS, len(order)))
+    return [order[place] for place in places.astype(int)]
+
+
+def _check(member: int, trained: Trained, cache: PrefixCache, limit: int) -> ServedCheck:
+    """One row's last answer, cut where it is beyond SERVED_TOKENS or ``limit``."""
+    row = cache.rows[member]
+    start, end = row.last_answer
+    kept = max(1, min(end, SERVED_TOKENS, limit) - start)
+    pack = cache.pack([member])
+    first = len(pack.targets) - (end - start)
+    adapter, base = (
+        model.base.logprobs(model.final_states(cache, pack), pack.targets)[first : first + kept]
+        for model in (trained, trained.without_adapter())
+    )
+    return ServedCheck(
+        token_ids=tuple(row.token_ids[: start + kept].tolist()),
+        answer_start=start,
+        adapter_logprobs=tuple(round(value, 5) for value in adapter.tolist()),
+        base_logprobs=tuple(round(value, 5) for value in base.tolist()),
+    )

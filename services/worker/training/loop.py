@@ -7,8 +7,8 @@ that goes on from a checkpoint ends with the same bits as one that was never int
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,20 +18,17 @@ from services.worker.spec import (
     EvaluationMessage,
     ProgressMessage,
     StepMetrics,
-    TrainerMessage,
 )
-from services.worker.training import checkpoint
-from services.worker.training.checkpoint import Checkpoint, RunState
+from services.worker.training.checkpoint import Checkpoint, RunState, Shelf
 from services.worker.training.evaluate import Score, Trained, evaluate
 from services.worker.training.lora import Adapter
 from services.worker.training.plan import Plan, buckets, learning_rate
 from services.worker.training.prefix import PrefixCache
+from services.worker.training.report import Reporter
 from services.worker.training.signals import Interrupted
 
 CLIP_NORM = 1.0
 BETAS = (0.9, 0.999)
-
-Emit = Callable[[TrainerMessage], None]
 
 
 class NonFiniteLoss(Exception):
@@ -51,11 +48,10 @@ class Run:
     best: dict[str, Tensor]
     """The best checkpoint's factors; the initial ones before the first evaluation."""
     moments: dict[str, Tensor]
-    folder: Path
+    shelf: Shelf
     checkpoint_seconds: float
     token_budget: int
-    poll: Callable[[], None]
-    emit: Emit
+    report: Reporter
     clock: Callable[[], float] = time.monotonic
 
 
@@ -74,7 +70,7 @@ def train(run: Run) -> bool:
             if plan.ends_epoch(state.step) and state.evaluated_step < state.step:
                 _evaluate(run)  # also before the first step: the base model's own figures
                 if state.step:
-                    run.emit(pace.report(run))
+                    run.report.emit(pace.report(run))
                     _save(run)
                     last_saved = run.clock()
             if state.step == plan.total_steps:
@@ -83,7 +79,7 @@ def train(run: Run) -> bool:
                 return True
             _step(run, optimizer, pace)
             if not plan.ends_epoch(state.step):
-                run.emit(pace.report(run))
+                run.report.emit(pace.report(run))
                 if run.clock() - last_saved >= run.checkpoint_seconds:
                     _save(run)
                     last_saved = run.clock()
@@ -100,8 +96,9 @@ def _step(run: Run, optimizer: torch.optim.Optimizer, pace: "_Pace") -> None:
     answer_tokens = sum(len(run.train.rows[member].answers) for member in members)
     run.adapter.grad.zero_()
     total, right, row_tokens = 0.0, 0, 0
-    for group in buckets(members, run.train.lengths, run.token_budget):
-        run.poll()
+    groups = buckets(members, run.train.lengths, run.token_budget)
+    for done, group in enumerate(groups):
+        run.report.working("training", done, len(groups))
         pack = run.train.pack(group)
         states = run.trained.final_states(run.train, pack)
         loss, correct = run.trained.base.answer_loss(states, pack)
@@ -117,7 +114,7 @@ def _step(run: Run, optimizer: torch.optim.Optimizer, pace: "_Pace") -> None:
     optimizer.param_groups[0]["lr"] = learning_rate(step, run.plan.total_steps, hyperparameters)
     optimizer.step()
     run.adapter.refresh()
-    run.state.step = step
+    run.state.step = run.report.step = step
     run.state.trained_tokens += row_tokens
     run.state.history.append(
         StepMetrics(
@@ -133,13 +130,14 @@ def _step(run: Run, optimizer: torch.optim.Optimizer, pace: "_Pace") -> None:
 def _evaluate(run: Run) -> None:
     """Score the validation rows, remember the best adapter, and report."""
     state = run.state
-    score = evaluate(run.trained, run.validation, run.token_budget, run.poll)
+    working = partial(run.report.working, "evaluating")
+    score = evaluate(run.trained, run.validation, run.token_budget, working)
     if not isfinite(score.loss):
         raise NonFiniteLoss(f"The validation loss was not a finite number at step {state.step}.")
     best = _note(state, score)
     if best:
         run.best = run.adapter.tensors()
-    run.emit(
+    run.report.emit(
         EvaluationMessage(
             step=state.step, epoch=state.epoch, loss=score.loss, accuracy=score.accuracy, best=best
         )
@@ -176,16 +174,16 @@ def _note(state: RunState, score: Score) -> bool:
 
 
 def _save(run: Run) -> None:
-    path = checkpoint.save(
-        run.folder,
+    path = run.shelf.save(
         Checkpoint(
             state=run.state,
             adapter=run.adapter.tensors(),
             best=run.best,
             moments={name: moment.cpu() for name, moment in run.moments.items()},
         ),
+        run.plan.steps_per_epoch,
     )
-    run.emit(CheckpointMessage(step=run.state.step, path=path))
+    run.report.emit(CheckpointMessage(step=run.state.step, path=path))
 
 
 def _optimizer(run: Run) -> torch.optim.Optimizer:

@@ -7,11 +7,15 @@ tokens attend to the head and to themselves. Linear layers see [T] tokens, atten
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from services.worker.training.data import Row
+from services.worker.training.rows import TokenRows
 
 
 @dataclass(frozen=True)
@@ -46,50 +50,38 @@ class Pack:
     """Tokens of the rows as the user counts them, the common beginning once per row."""
 
 
-def make_pack(
-    members: Sequence[int],
-    rows: Sequence[Row],
-    offsets: Sequence[int],
-    device: torch.device,
-) -> Pack:
-    """Lay the rows numbered ``members`` out as one pack; ``offsets`` says where each row's tokens
-    begin in the data set.
-    """
+def make_pack(members: Sequence[int], rows: TokenRows, device: torch.device) -> Pack:
+    """Lay the rows numbered ``members`` out as one pack."""
     chosen = [rows[member] for member in members]
     head = _common_beginning(chosen)
-    own = [len(row) - head for row in chosen]
-    longest = max(own)
-    token_ids = list(chosen[0].token_ids[:head])
-    positions = list(range(head))
-    source = list(range(offsets[members[0]], offsets[members[0]] + head))
-    begins: list[int] = []
-    spread: list[int] = []
-    collect: list[int] = []
-    predicting: list[int] = []
-    targets: list[int] = []
-    for place, (member, row, count) in enumerate(zip(members, chosen, own, strict=True)):
-        first = len(token_ids)
-        begins.append(first)
-        spread.extend([*range(first - head, first - head + count), *[0] * (longest - count)])
-        collect.extend(range(place * longest, place * longest + count))
-        predicting.extend(first + index - 1 - head for index in row.answers)
-        targets.extend(row.token_ids[index] for index in row.answers)
-        token_ids.extend(row.token_ids[head:])
-        positions.extend(range(head, len(row)))
-        source.extend(range(offsets[member] + head, offsets[member] + len(row)))
+    own = np.array([len(row) - head for row in chosen])  # [B] own tokens of each row
+    longest = int(own.max())
+    begins = head + np.cumsum(own) - own
+    row_of = np.repeat(np.arange(len(chosen)), own)  # [T - S] whose own token each one is
+    within = np.concatenate([np.arange(count) for count in own])  # [T - S] its place there
+    spread = np.zeros((len(chosen), longest), dtype=np.int64)
+    spread[row_of, within] = np.arange(len(within))
+    places = np.arange(head)
+    starts = rows.offsets[list(members)]
+
+    def tensor(*parts: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.concatenate(parts).astype(np.int64, copy=False)).to(device)
+
     return Pack(
         rows=tuple(members),
         head=head,
-        begins=tuple(begins),
-        token_ids=torch.tensor(token_ids, device=device),
-        positions=torch.tensor(positions, device=device),
-        source=torch.tensor(source),
-        spread=torch.tensor(spread, device=device),
-        collect=torch.tensor(collect, device=device),
+        begins=tuple(begins.tolist()),
+        token_ids=tensor(chosen[0].token_ids[:head], *(row.token_ids[head:] for row in chosen)),
+        positions=tensor(places, head + within),
+        source=tensor(starts[0] + places, starts[row_of] + head + within).cpu(),
+        spread=tensor(spread.ravel()),
+        collect=tensor(row_of * longest + within),
         mask=_causal(longest, head, device),
         head_mask=_causal(head, 0, device),
-        predicting=torch.tensor(predicting, device=device),
-        targets=torch.tensor(targets, device=device),
+        predicting=tensor(
+            *(begin - head - 1 + row.answers for begin, row in zip(begins, chosen, strict=True))
+        ),
+        targets=tensor(*(row.token_ids[row.answers] for row in chosen)),
         row_tokens=sum(len(row) for row in chosen),
     )
 
@@ -104,9 +96,7 @@ def _common_beginning(rows: Sequence[Row]) -> int:
     """Tokens that all rows begin with, ending before the first that predicts an answer token."""
     if len(rows) == 1:
         return 0
-    limit = min(row.answers[0] - 1 for row in rows)
-    first = rows[0].token_ids
-    for place in range(limit):
-        if any(row.token_ids[place] != first[place] for row in rows[1:]):
-            return place
-    return limit
+    limit = int(min(row.answers[0] for row in rows)) - 1
+    beginnings = np.stack([row.token_ids[:limit] for row in rows])  # [B, limit]
+    differing = np.flatnonzero((beginnings != beginnings[0]).any(axis=0))
+    return int(differing[0]) if len(differing) else limit

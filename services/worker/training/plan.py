@@ -1,11 +1,20 @@
 """Which rows each step trains on and how fast: pure functions of (seed, epoch, step)."""
 
 import random
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 
+import numpy as np
+from numpy.typing import NDArray
+
 from shared.jobs.hyperparameters import Hyperparameters
+
+PLAN_VERSION = 1
+"""Part of a run's identity: changed together with what ``batch`` or ``learning_rate`` yield."""
+Lengths = Sequence[int] | NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -37,13 +46,20 @@ class Plan:
 
     def batch(self, step: int) -> list[int]:
         """Row numbers of ``step``, from 1; every epoch is its own shuffle of all rows."""
-        order = list(range(self.rows))
-        random.Random(f"{self.seed}/{self.epoch_of(step)}").shuffle(order)
+        order = _order(self.rows, self.seed, self.epoch_of(step))
         first = (step - 1) % self.steps_per_epoch * self.batch_size
-        return order[first : first + self.batch_size]
+        return order[first : first + self.batch_size].tolist()
 
 
-def buckets(members: Sequence[int], lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+@lru_cache(maxsize=1)
+def _order(rows: int, seed: int, epoch: int) -> "array[int]":
+    """Shuffle all rows for one epoch, 4 bytes each; kept until another epoch is asked for."""
+    order = array("i", range(rows))
+    random.Random(f"{seed}/{epoch}").shuffle(order)
+    return order
+
+
+def buckets(members: Sequence[int], lengths: Lengths, token_budget: int) -> list[list[int]]:
     """Group rows of similar length so that rows × longest row stays within ``token_budget``.
 
     A row longer than the budget is a group of its own. Ties are broken by row number.

@@ -1,83 +1,170 @@
-"""The states that enter the first trained layer, computed once per row and kept for every epoch.
+"""The states that enter the first trained layer: kept for every epoch, or computed when needed.
 
 Below that layer nothing changes during training. In bf16 a row's states depend on the batch they
-were computed in, so rows are grouped by the data set alone (sorted by length under a fixed budget),
-never by epoch or step: a resumed job computes the same bits.
+were computed in. States that are kept are computed in groups made by the data set alone (sorted by
+length under a fixed budget), never by epoch or step: a resumed job computes the same bits, be they
+kept in memory or in a file. Computed on the fly they depend on the step's own batch: other bits,
+so a run stays with what its first attempt chose.
 """
 
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from services.worker.training.data import Row
 from services.worker.training.model import FrozenModel
 from services.worker.training.pack import Pack, make_pack
 from services.worker.training.plan import buckets
+from services.worker.training.rows import TokenRows
 
 GROUP_TOKENS = 2048
 """Padded tokens per group when the states are computed; part of what a resume must repeat."""
-MEMORY_BUDGET_BYTES = 2 << 30
-"""A larger data set's states go to a memory-mapped file."""
+MEMORY_BUDGET_BYTES = 512 << 20
+"""More than this never stays in memory."""
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+class Mode(StrEnum):
+    """Where the states are."""
+
+    MEMORY = "memory"
+    FILE = "file"
+    FLY = "fly"
+
+    @property
+    def kept(self) -> bool:
+        """Whether they are computed once; memory and file hold the same bits."""
+        return self is not Mode.FLY
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes that are free."""
+
+    memory: int
+    disk: int
+
+    @classmethod
+    def here(cls, folder: Path) -> "Room":
+        """Look at this machine and at the file system of ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(_free_memory(), shutil.disk_usage(folder).free)
+
+
+def choose_mode(size: int, epochs: int, room: Room) -> Mode:
+    """Decide where ``size`` bytes of states are, which every one of ``epochs`` reads once.
+
+    Memory and disk are shared with other processes: at most a quarter and a half of what is free.
+    """
+    if size <= min(MEMORY_BUDGET_BYTES, room.memory // 4):
+        return Mode.MEMORY
+    if epochs > 1 and size <= room.disk // 2:
+        return Mode.FILE
+    return Mode.FLY
 
 
 class PrefixCache:
-    """States [all tokens, D] of one list of rows, and the packs that start from them."""
+    """The states [all tokens, D] of one set of rows, and the packs that start from them."""
 
     def __init__(
         self,
         base: FrozenModel,
-        rows: Sequence[Row],
+        rows: TokenRows,
         first_layer: int,
-        poll: Callable[[], None],
-        spill: Path,
+        working: Callable[[int, int], None],
+        folder: Path,
         *,
-        memory_budget: int = MEMORY_BUDGET_BYTES,
+        mode: Mode = Mode.MEMORY,
         group_tokens: int = GROUP_TOKENS,
     ) -> None:
-        """Compute the states, calling ``poll`` between groups; ``spill`` names the file for large
-        sets, which has no name on disk any more once it is mapped.
+        """``working`` is called with the rows done and all rows while states are computed.
+
+        States in memory are computed now, those in a file (nameless, in ``folder``) when their
+        group is first asked for: a large job need not wait hours for its first step. Raises OSError
+        (ENOSPC) where the file has no room.
         """
         self.rows = rows
-        self.lengths = [len(row) for row in rows]
-        self.offsets = [0, *accumulate(self.lengths)]
-        self._device = base.device
-        self._states = _allocate(
-            (self.offsets[-1], base.embedding.shape[1]), base.dtype, spill, memory_budget
-        )
-        with torch.no_grad():
-            for group in buckets(range(len(rows)), self.lengths, group_tokens):
-                poll()
-                pack = self.pack(group)
-                states = base.run(base.embed(pack), pack, range(first_layer)).cpu()
-                for place, member in enumerate(group):
-                    self._keep(pack, place, member, states)
-
-    def _keep(self, pack: Pack, place: int, member: int, states: Tensor) -> None:
-        """Store one row of a computed group: the shared head first, then its own tokens."""
-        begin, end = self.offsets[member], self.offsets[member + 1]
-        self._states[begin : begin + pack.head] = states[: pack.head]
-        own = pack.begins[place]
-        self._states[begin + pack.head : end] = states[own : own + end - begin - pack.head]
+        self.lengths = rows.lengths
+        self._base, self._first_layer, self._working = base, first_layer, working
+        self._states: Tensor | None = None
+        if mode.kept:
+            shape = (rows.tokens, base.embedding.shape[1])
+            self._states = (
+                torch.empty(shape, dtype=base.dtype)
+                if mode is Mode.MEMORY
+                else _reserve(shape, base.dtype, folder)
+            )
+            self._groups = [
+                np.array(group, dtype=np.int32)
+                for group in buckets(range(len(rows)), self.lengths, group_tokens)
+            ]
+            self._group_of = np.empty(len(rows), dtype=np.int32)
+            for number, group in enumerate(self._groups):
+                self._group_of[group] = number
+            self._computed = np.zeros(len(self._groups), dtype=np.bool_)
+            self._rows_done = 0
+        if mode is Mode.MEMORY:
+            self._compute(range(len(self._groups)))
 
     def pack(self, members: Sequence[int]) -> Pack:
         """Lay out the rows numbered ``members``."""
-        return make_pack(members, self.rows, self.offsets, self._device)
+        return make_pack(members, self.rows, self._base.device)
 
+    @torch.no_grad()
     def states(self, pack: Pack) -> Tensor:
         """Return what enters the first trained layer, [T, D]."""
-        return self._states.index_select(0, pack.source).to(self._device)
+        if self._states is None:
+            return self._run(pack)
+        self._compute(np.unique(self._group_of[list(pack.rows)]).tolist())
+        return self._states.index_select(0, pack.source).to(self._base.device)
+
+    def _run(self, pack: Pack) -> Tensor:
+        return self._base.run(self._base.embed(pack), pack, range(self._first_layer))
+
+    @torch.no_grad()
+    def _compute(self, groups: Sequence[int]) -> None:
+        """Compute those of ``groups`` that are not there yet."""
+        for number in groups:
+            if self._computed[number]:
+                continue
+            self._working(self._rows_done, len(self.rows))
+            pack = self.pack(self._groups[number].tolist())
+            self._keep(pack, self._run(pack).cpu())
+            self._computed[number] = True
+            self._rows_done += len(pack.rows)
+
+    def _keep(self, pack: Pack, states: Tensor) -> None:
+        """Store a computed group: of every row the shared head first, then its own tokens."""
+        assert self._states is not None  # noqa: S101  only kept states are computed by group
+        for member, own in zip(pack.rows, pack.begins, strict=True):
+            begin, end = self.rows.offsets[member], self.rows.offsets[member + 1]
+            self._states[begin : begin + pack.head] = states[: pack.head]
+            self._states[begin + pack.head : end] = states[own : own + end - begin - pack.head]
 
 
-def _allocate(
-    shape: tuple[int, int], dtype: torch.dtype, spill: Path, memory_budget: int
-) -> Tensor:
+def _reserve(shape: tuple[int, int], dtype: torch.dtype, folder: Path) -> Tensor:
+    """Map a nameless file whose blocks are all reserved: a full disk is an error here and now."""
     size = shape[0] * shape[1]
-    if size * dtype.itemsize <= memory_budget:
-        return torch.empty(shape, dtype=dtype)
-    spill.parent.mkdir(parents=True, exist_ok=True)
-    mapped = torch.from_file(str(spill), shared=True, size=size, dtype=dtype)
-    spill.unlink()
-    return mapped.view(shape)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        os.posix_fallocate(file.fileno(), 0, size * dtype.itemsize)
+        path = f"/proc/self/fd/{file.fileno()}"
+        return torch.from_file(path, shared=True, size=size, dtype=dtype).view(shape)
+
+
+def _free_memory() -> int:
+    """Bytes available on the machine, or in its control group where that has less."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    limit = _CGROUP / "memory.max"
+    text = limit.read_text().strip() if limit.exists() else "max"
+    if text == "max":
+        return available * 1024
+    used = int((_CGROUP / "memory.current").read_text())
+    return min(available * 1024, max(0, int(text) - used))

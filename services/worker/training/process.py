@@ -12,8 +12,10 @@ from typing import TextIO
 
 import torch
 from pydantic import ValidationError
+from safetensors import SafetensorError
 from transformers.utils.logging import disable_progress_bar
 
+from services.worker.disk import DISK_FULL, DISK_FULL_ERRNOS, is_disk_full
 from services.worker.spec import (
     ErrorMessage,
     ReadyMessage,
@@ -24,7 +26,8 @@ from services.worker.spec import (
 from services.worker.training import checkpoint
 from services.worker.training.data import BadData
 from services.worker.training.engine import BadConfiguration, Engine
-from services.worker.training.loop import Emit, NonFiniteLoss
+from services.worker.training.loop import NonFiniteLoss
+from services.worker.training.report import Emit
 from services.worker.training.signals import Interrupted, Signals
 from shared.catalog import load_catalog
 from shared.errors import NotFound
@@ -115,9 +118,19 @@ def failure_message(error: Exception) -> ErrorMessage:
             return ErrorMessage(code="bad_configuration", message=str(error))
         case NonFiniteLoss():
             return ErrorMessage(code="non_finite_loss", message=str(error))
+        case _ if _is_disk_full(error):
+            return ErrorMessage(code="disk_full", message=DISK_FULL)
         case _ if _is_out_of_memory(error):
             return ErrorMessage(code="out_of_memory", message="Training ran out of memory.")
     return ErrorMessage(code="crash", message=f"The trainer failed ({type(error).__name__}).")
+
+
+def _is_disk_full(error: Exception) -> bool:
+    """Safetensors has no class for it; its text ends with the system's number."""
+    return is_disk_full(error) or (
+        isinstance(error, SafetensorError)
+        and any(f"(os error {number})" in str(error) for number in DISK_FULL_ERRNOS)
+    )
 
 
 def _is_out_of_memory(error: Exception) -> bool:

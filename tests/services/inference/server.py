@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 
+from services.inference.chat_files import write_chat_files
 from services.inference.command import vllm_command, vllm_environment
 from services.inference.processes import end_group
 from services.inference.reports import Reports
@@ -163,7 +164,9 @@ def stock_server(folder: Path, store_dir: Path, models_dir: Path) -> Iterator[In
         inference_state_dir=server.state_dir,
     )
     Reports(server.state_dir).clear()
-    command = vllm_command(settings, load_catalog().get(BASE_MODEL))
+    entry = load_catalog().get(BASE_MODEL)
+    write_chat_files(entry.folder(models_dir), settings.chat_folder)
+    command = vllm_command(settings, entry)
     command[command.index("services.inference.guard.Guard")] = (
         "tests.services.inference.stock.OpenGuard"
     )

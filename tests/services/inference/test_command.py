@@ -39,7 +39,9 @@ def test_vllm_wraps_exactly_the_modules_that_may_be_trained(settings: InferenceS
 def test_the_guard_and_a_fixed_chat_template_are_always_given(settings: InferenceSettings) -> None:
     command = vllm_command(settings, ENTRY)
     assert option(command, "--middleware") == "services.inference.guard.Guard"
-    assert option(command, "--chat-template").endswith("smollm2-135m-instruct/chat_template.jinja")
+    files = str(settings.chat_folder)
+    assert option(command, "--tokenizer") == option(command, "--generation-config") == files
+    assert option(command, "--chat-template") == f"{files}/chat_template.jinja"
     assert option(command, "--served-model-name") == "smollm2-135m-instruct"
     assert not {"--trust-remote-code", "--enable-log-requests"} & set(command)
 

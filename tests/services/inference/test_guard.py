@@ -141,7 +141,7 @@ async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     for name, value in settings.items():
         monkeypatch.setenv(f"TAILOR_{name}", str(value))
     running = Service(Engine(), tmp_path, tmp_path / "state")
-    for part in ("resolver", "cpu_lora", "canary"):
+    for part in ("resolver", "cpu_lora", "plain_text", "canary"):
         running.reports.write(part)
     async with running.client:
         yield running
@@ -238,13 +238,14 @@ async def test_headers_that_steer_vllm_are_dropped(service: Service) -> None:
     assert headers["content-type"] == "application/json"
 
 
-@pytest.mark.parametrize("part", ["resolver", "cpu_lora"])
+@pytest.mark.parametrize("part", ["resolver", "cpu_lora", "plain_text"])
 async def test_nothing_is_served_until_resolver_and_operation_have_reported(
     service: Service, part: str
 ) -> None:
     service.reports.clear()
     service.reports.write("canary")
-    service.reports.write("cpu_lora" if part == "resolver" else "resolver")
+    for other in {"resolver", "cpu_lora", "plain_text"} - {part}:
+        service.reports.write(other)
     readiness = await service.client.get("/readyz")
     assert readiness.status_code == 503
     assert [p for p, reported in readiness.json()["parts"].items() if not reported] == [part]

@@ -1,146 +1,117 @@
+"""Rows become token ids as a stream; a tenth of the rows is held out, in whole groups of equals."""
+
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.worker.training.data import (
+    MAX_CARVED_ROWS,
     BadData,
-    NormalisedRow,
-    carve_validation,
-    read_rows,
-    tokenise,
+    Row,
+    encoded_rows,
+    held_out,
+    normalised_rows,
 )
+from shared.chat.encoder import ChatEncoder
 from tests.services.worker.training.conftest import chat, write_rows
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tiny: Path) -> PreTrainedTokenizerBase:
-    return AutoTokenizer.from_pretrained(tiny)
+def encoder(tiny: Path) -> ChatEncoder:
+    return ChatEncoder(tiny)
 
 
-def row(*messages: tuple[str, str], weights: dict[int, int] | None = None) -> NormalisedRow:
-    return NormalisedRow.model_validate(
-        {
-            "line": 1,
-            "messages": [
-                {"role": role, "content": text, "weight": (weights or {}).get(index, 1)}
-                for index, (role, text) in enumerate(messages)
-            ],
-        }
-    )
+def encoded(path: Path, encoder: ChatEncoder, *rows: dict[str, object]) -> list[Row]:
+    return list(encoded_rows(write_rows(path / "rows.jsonl", rows), encoder, 256, "training_file"))
 
 
-def answer_text(made: NormalisedRow, tokenizer: PreTrainedTokenizerBase) -> str:
-    (encoded,) = tokenise([made], tokenizer, 256, "training_file")
-    return tokenizer.decode([encoded.token_ids[i] for i in encoded.answers])
+def test_last_answer_is_the_final_run(tmp_path: Path, encoder: ChatEncoder) -> None:
+    turns = [("user", "a"), ("assistant", "first"), ("user", "b"), ("assistant", "last")]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    (row,) = encoded(tmp_path, encoder, {"line": 1, "messages": messages})
+    start, end = row.last_answer
+    answer = encoder.encode([*messages[:2]]).answers
+    assert [int(i) for i in row.answers[: len(answer)]] == answer
+    assert list(row.token_ids[start:end]) == [row.token_ids[i] for i in row.answers[len(answer) :]]
 
 
-@pytest.mark.parametrize(
-    "messages",
-    [
-        [("user", "Hi"), ("assistant", "Hello")],
-        [("system", "短く"), ("user", "営業時間は?"), ("assistant", "9時から17時です。")],
-        [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")],
-    ],
-)
-def test_token_ids_are_the_chat_templates(
-    messages: list[tuple[str, str]], tokenizer: PreTrainedTokenizerBase
-) -> None:
-    made = row(*messages)
-    (encoded,) = tokenise([made], tokenizer, 256, "training_file")
-    plain = [{"role": role, "content": text} for role, text in messages]
-    expected = tokenizer.apply_chat_template(plain, tokenize=True)["input_ids"]
-    assert list(encoded.token_ids) == expected
-
-
-def test_loss_falls_on_the_answer_and_its_end_of_turn_only(
-    tokenizer: PreTrainedTokenizerBase,
-) -> None:
-    made = row(("system", "短く"), ("user", "何時?"), ("assistant", "9時です"))
-    assert answer_text(made, tokenizer) == "9時です<|im_end|>"
-
-
-def test_every_weighted_turn_and_no_other_carries_a_loss(
-    tokenizer: PreTrainedTokenizerBase,
-) -> None:
-    turns = (("user", "a"), ("assistant", "no"), ("user", "b"), ("assistant", "yes"))
-    assert answer_text(row(*turns, weights={1: 0}), tokenizer) == "yes<|im_end|>"
-    assert answer_text(row(*turns), tokenizer) == "no<|im_end|>yes<|im_end|>"
-
-
-def test_an_answer_that_quotes_the_end_of_turn_is_learnt_whole(
-    tokenizer: PreTrainedTokenizerBase,
-) -> None:
-    made = row(("user", "a"), ("assistant", "x<|im_end|>y"))
-    assert answer_text(made, tokenizer) == "x<|im_end|>y<|im_end|>"
-
-
-def test_last_answer_is_the_final_run(tokenizer: PreTrainedTokenizerBase) -> None:
-    made = row(("user", "a"), ("assistant", "first"), ("user", "b"), ("assistant", "終"))
-    (encoded,) = tokenise([made], tokenizer, 256, "training_file")
-    start, end = encoded.last_answer
-    assert tokenizer.decode(encoded.token_ids[start:end]) == "終<|im_end|>"
-
-
-def test_too_long_row_is_named_by_its_line_and_not_quoted(
-    tokenizer: PreTrainedTokenizerBase,
+def test_every_row_that_cannot_be_trained_is_named_by_its_line_and_none_is_quoted(
+    tmp_path: Path, encoder: ChatEncoder
 ) -> None:
     rows = [
-        NormalisedRow.model_validate(chat("short", "ok", line=3)),
-        NormalisedRow.model_validate(chat("秘密" * 100, "ok", line=8)),
+        chat("short", "ok", line=3),
+        chat("秘密" * 40, "ok", line=8),
+        chat("q", "a", line=9, weight=0),
+        chat("short", "ok", line=11),
+        chat("秘密" * 99999, "ok", line=15),
     ]
-    with pytest.raises(BadData, match=r"^Line 8 has \d+ tokens; at most 256 fit\.$") as raised:
-        tokenise(rows, tokenizer, 256, "validation_file")
-    assert raised.value.param == "validation_file"
+    with pytest.raises(BadData) as raised:
+        encoded(tmp_path, encoder, *rows)
+    said = str(raised.value)
+    assert [f"Line {line}:" in said for line in (3, 8, 9, 11, 15)] == [
+        False,
+        True,
+        True,
+        False,
+        True,
+    ]
+    assert "秘" not in said
+    assert raised.value.param == "training_file"
 
 
-def test_row_without_a_weighted_answer_is_named_by_its_line(
-    tokenizer: PreTrainedTokenizerBase,
-) -> None:
-    made = NormalisedRow.model_validate(chat("q", "a", line=5, weight=0))
-    with pytest.raises(BadData, match="Line 5 has no assistant message"):
-        tokenise([made], tokenizer, 256, "training_file")
+def test_many_rows_that_cannot_be_trained_are_counted(tmp_path: Path, encoder: ChatEncoder) -> None:
+    rows = [chat("long" * 99, "ok", line=line) for line in range(1, 51)]
+    with pytest.raises(BadData, match=r"Line 20: .* And 30 more\.$"):
+        encoded(tmp_path, encoder, *rows)
 
 
 def test_malformed_row_is_named_and_not_quoted(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "rows.jsonl", [chat("q", "a"), {"line": 2, "messages": "秘密"}])
     with pytest.raises(BadData) as raised:
-        read_rows(path, "training_file")
+        list(normalised_rows(path, "training_file"))
     assert "Row 2" in str(raised.value)
     assert "秘密" not in str(raised.value)
 
 
 def test_empty_file_is_bad_data(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="no rows"):
-        read_rows(write_rows(tmp_path / "rows.jsonl", []), "training_file")
+        list(normalised_rows(write_rows(tmp_path / "rows.jsonl", []), "training_file"))
 
 
-def normalised(count: int) -> list[NormalisedRow]:
-    return [NormalisedRow.model_validate(chat(f"質問{i}", "答", line=i)) for i in range(count)]
+@pytest.mark.parametrize(("rows", "wanted"), [(2, 1), (10, 1), (24, 2), (400, 40), (9000, 256)])
+def test_a_tenth_of_different_rows_is_held_out_and_never_too_much(rows: int, wanted: int) -> None:
+    assert held_out([f"{n:05}" for n in range(rows)]).sum() == wanted
 
 
-@pytest.mark.parametrize(("rows", "held_out"), [(2, 1), (10, 1), (24, 2), (400, 40), (9000, 256)])
-def test_a_tenth_is_held_out_and_never_too_much(rows: int, held_out: int) -> None:
-    train, validation = carve_validation(normalised(rows))
-    assert len(validation) == held_out
-    assert len(train) == rows - held_out
+@pytest.mark.parametrize(
+    ("facts", "times", "trained"),
+    [(10, 10, 90), (20, 5, 90), (3, 40, 80), (2, 50, 50), (30, 300, 8700)],
+)
+def test_of_facts_pasted_many_times_most_are_trained(facts: int, times: int, trained: int) -> None:
+    out = held_out([f"{n:05}" for n in range(facts)] * times)
+    assert (~out).sum() == trained
 
 
-def test_split_depends_on_content_and_not_on_order() -> None:
-    rows = normalised(50)
-    straight, turned = carve_validation(rows), carve_validation(rows[::-1])
-    assert {r.line for r in straight[1]} == {r.line for r in turned[1]}
+def test_the_split_depends_on_content_and_not_on_order() -> None:
+    digests = [f"{n % 17:03}" for n in range(50)]
+    assert (held_out(digests)[::-1] == held_out(digests[::-1])).all()
 
 
-def test_equal_rows_stay_on_one_side() -> None:
-    rows = [NormalisedRow.model_validate(chat(f"q{i % 9}", "a", line=i)) for i in range(90)]
-    train, validation = carve_validation(rows)
-    assert not {r.digest() for r in train} & {r.digest() for r in validation}
-    assert train
-    assert validation
+def test_of_one_distinct_row_none_is_held_out() -> None:
+    assert not held_out(["same"] * 12).any()
 
 
-def test_one_distinct_row_validates_on_itself() -> None:
-    rows = [NormalisedRow.model_validate(chat("q", "a", line=i)) for i in range(12)]
-    train, validation = carve_validation(rows)
-    assert (len(train), len(validation)) == (12, 1)
+@given(st.lists(st.integers(0, 30).map(str), min_size=2, max_size=300))
+def test_equal_rows_stay_on_one_side_and_most_rows_are_trained(digests: list[str]) -> None:
+    out = held_out(digests)
+    held = {d for d, o in zip(digests, out, strict=True) if o}
+    trained = {d for d, o in zip(digests, out, strict=True) if not o}
+    assert not held & trained
+    assert trained
+    assert bool(held) == (len(set(digests)) > 1)
+    assert out.sum() <= len(digests) / 2
+    allowed = min(max(1, round(len(digests) / 10)), MAX_CARVED_ROWS)
+    assert out.sum() <= max(allowed, min(Counter(digests).values()))

@@ -1,9 +1,10 @@
 """The packed forward against transformers' own, and its gradient against autograd's."""
 
-from itertools import accumulate
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -16,7 +17,8 @@ from services.worker.training.lora import Adapter, export
 from services.worker.training.model import FrozenModel
 from services.worker.training.ops import GatedSilu, Norm, Select, Spread
 from services.worker.training.pack import Pack, make_pack
-from services.worker.training.prefix import PrefixCache
+from services.worker.training.prefix import Mode, PrefixCache
+from services.worker.training.rows import gather
 from shared.catalog import load_catalog
 
 CPU = torch.device("cpu")
@@ -29,13 +31,18 @@ def rows(shared: int, *own: int) -> list[Row]:
     made = []
     for count in own:
         token_ids = beginning + torch.randint(3, 250, (count,), generator=generator).tolist()
-        made.append(Row(1, tuple(token_ids), tuple(range(len(token_ids) - 3, len(token_ids)))))
+        answers = np.arange(len(token_ids) - 3, len(token_ids))
+        made.append(Row(1, np.array(token_ids, dtype=np.int32), answers))
     return made
 
 
 def pack_of(chosen: list[Row]) -> Pack:
-    offsets = [0, *accumulate(len(row) for row in chosen)]
-    return make_pack(range(len(chosen)), chosen, offsets, CPU)
+    with tempfile.TemporaryDirectory() as folder:
+        return make_pack(range(len(chosen)), gather(chosen, Path(folder)), CPU)
+
+
+def silent(done: int, total: int) -> None:
+    """Listen to nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +71,8 @@ def row_losses(reference: Any, chosen: list[Row]) -> list[float]:
     """Summed answer loss of each row alone, by transformers."""
     losses = []
     for row in chosen:
-        logprobs = reference(torch.tensor([row.token_ids])).logits[0].log_softmax(-1)
-        losses.append(-float(sum(logprobs[i - 1, row.token_ids[i]] for i in row.answers)))
+        logprobs = reference(torch.tensor(row.token_ids[None])).logits[0].log_softmax(-1)
+        losses.append(-float(sum(logprobs[i - 1, int(row.token_ids[i])] for i in row.answers)))
     return losses
 
 
@@ -127,8 +134,8 @@ def test_adapter_gradient_equals_pefts(
     loss.backward()
     total = torch.zeros(())
     for row in chosen:
-        logprobs = wrapped(torch.tensor([row.token_ids])).logits[0].log_softmax(-1)
-        total = total - sum(logprobs[i - 1, row.token_ids[i]] for i in row.answers)
+        logprobs = wrapped(torch.tensor(row.token_ids[None])).logits[0].log_softmax(-1)
+        total = total - sum(logprobs[i - 1, int(row.token_ids[i])] for i in row.answers)
     total.backward()
     assert loss.item() == pytest.approx(total.item(), rel=1e-5)
     expected = {n: p.grad for n, p in wrapped.named_parameters() if p.requires_grad}
@@ -174,13 +181,15 @@ def test_adapter_starts_as_the_base_and_from_the_seed_alone(
     assert all(t.any() for n, t in factors.items() if "lora_A" in n)
 
 
+@pytest.mark.parametrize("mode", Mode)
 def test_prefix_cache_gives_the_losses_of_the_whole_model(
-    base: FrozenModel, catalog: Path, tmp_path: Path
+    base: FrozenModel, catalog: Path, tmp_path: Path, mode: Mode
 ) -> None:
     chosen = rows(9, 5, 17, 8, 30, 4)
     adapter = make_adapter(base, catalog)
     disturb(adapter)
-    cache = PrefixCache(base, chosen, 2, lambda: None, tmp_path / "spill", group_tokens=40)
+    laid = gather(chosen, tmp_path)
+    cache = PrefixCache(base, laid, 2, silent, tmp_path, mode=mode, group_tokens=40)
     pack = cache.pack([3, 0, 4])
     with torch.no_grad():
         cached = Trained(base, 2, adapter).final_states(cache, pack)
@@ -191,15 +200,15 @@ def test_prefix_cache_gives_the_losses_of_the_whole_model(
 def test_states_in_a_mapped_file_are_the_same_bits_and_leave_no_file(
     base: FrozenModel, tmp_path: Path
 ) -> None:
-    chosen = rows(9, 5, 17, 8)
-    spill = tmp_path / "attempt" / "spill"
+    chosen = gather(rows(9, 5, 17, 8, 12), tmp_path)
     memory, mapped = (
-        PrefixCache(base, chosen, 2, lambda: None, spill, memory_budget=budget)
-        for budget in (1 << 20, 0)
+        PrefixCache(base, chosen, 2, silent, tmp_path, mode=mode, group_tokens=40)
+        for mode in (Mode.MEMORY, Mode.FILE)
     )
-    pack = memory.pack([0, 1, 2])
-    assert torch.equal(memory.states(pack), mapped.states(pack))
-    assert not spill.exists()
+    for members in ([3, 0], [1, 2, 0], [2]):  # a file's groups are computed when asked for
+        pack = memory.pack(members)
+        assert torch.equal(memory.states(pack), mapped.states(pack))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_checksum_sees_one_changed_weight(tiny: Path) -> None:

@@ -1,0 +1,64 @@
+"""What a request's texts become before vLLM reads them: as in training, by the same encoder.
+
+Template words inside a message are marked, so that the tokenizer vLLM is started with reads them
+as plain text. A prompt of a model that was trained on prompt and completion becomes the token ids
+that stood before the completion in training.
+"""
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from shared.chat.encoder import ChatEncoder, Unmaskable
+from shared.errors import InvalidRequest
+
+AS_TRAINED = "tailor_prompt_as_trained"
+"""The gateway's word, beside ``prompt``: the model was trained on prompt and completion."""
+
+
+class TextsAsTrained:
+    """Rewrites the bodies of requests for one base model."""
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+
+    @cached_property
+    def _encoder(self) -> ChatEncoder:
+        return ChatEncoder(self._base)
+
+    def rewrite(self, raw: bytes) -> bytes:
+        """Return the body that vLLM is to see; raise InvalidRequest."""
+        body = json.loads(raw)
+        as_trained = body.pop(AS_TRAINED, False)
+        if isinstance(body.get("messages"), list):
+            body["messages"] = [self._message(message) for message in body["messages"]]
+        elif as_trained:
+            body["prompt"] = self._ids(body.get("prompt"))
+        else:
+            return raw
+        return json.dumps(body).encode()
+
+    def _message(self, message: Any) -> Any:
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            raise InvalidRequest("each message must have a text as its content", "messages")
+        return message | {"content": self._encoder.plain(message["content"])}
+
+    def _ids(self, prompt: Any) -> list[list[int]]:
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        if not isinstance(prompts, list) or not all(isinstance(text, str) for text in prompts):
+            raise InvalidRequest("must be a text or a list of texts", "prompt")
+        try:
+            return [self._encoder.prompt([{"role": "user", "content": p}]) for p in prompts]
+        except Unmaskable as error:
+            raise InvalidRequest(str(error), "prompt") from None
+
+
+def is_in_place(base: Path, served: Any) -> bool:
+    """Say whether ``served``, vLLM's tokenizer, reads a chat full of template words as training."""
+    encoder = ChatEncoder(base)
+    chat = [{"role": "user", "content": "".join(sorted(encoder.words))}]
+    marked = [{"role": "user", "content": encoder.plain(chat[0]["content"])}]
+    text = served.apply_chat_template(marked, tokenize=False, add_generation_prompt=True)
+    ids: list[int] = served.encode(text, add_special_tokens=False)
+    return ids == encoder.prompt(chat)
