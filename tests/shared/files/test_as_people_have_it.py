@@ -69,7 +69,7 @@ def test_an_encoding_that_is_not_certain_is_refused_by_line(tmp_path: Path) -> N
         ("\n".join(json.dumps(row, indent=1) for row in PAIRS[:2]).encode(), "a.jsonl"),
         (b'{"Question": "q", "ANSWER": "a"}\r\n{"question": "r", "answer": "b"}', "a.txt"),
         (
-            b'{"instruction":"q","input":NaN,"output":"a"}\n{"instruction":"q","input":" ","output":"b"}',
+        (b"instruction,input,output\nq, ,a\nr,\xe3\x80\x80,b\n", "a"),
             "a",
         ),
     ],
