@@ -16,6 +16,7 @@ from services.api.auth import KeyRing
 from services.api.completions.routes import router as completion_routes
 from services.api.deps import Parts
 from services.api.errors import add_error_handlers
+from services.api.files.checking import FileChecks
 from services.api.files.routes import router as file_routes
 from services.api.front_door import FrontDoor
 from services.api.jobs.routes import router as job_routes
@@ -102,6 +103,7 @@ def _build_parts(settings: ApiSettings) -> Parts:
         doorbell=Doorbell(lambda: make_celery(settings.broker_url.get_secret_value())),
         metrics=Metrics(),
         inference=_inference_client(settings),
+        file_checks=FileChecks(settings),
         rates=RateLimits(settings.broker_url.get_secret_value()),
     )
 

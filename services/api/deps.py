@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from services.api.auth import Caller, KeyRing
+from services.api.files.checking import FileChecks
 from services.api.metrics import Metrics
 from services.api.rate_limits import RateLimits
 from services.api.settings import ApiSettings
@@ -38,6 +39,7 @@ class Parts:
     metrics: Metrics
     inference: httpx.AsyncClient
     rates: RateLimits
+    file_checks: FileChecks
 
 
 async def _parts(request: Request) -> Parts:

@@ -47,6 +47,20 @@ class ApiSettings(
     """The headers of a request must arrive within this, and then once more a JSON body."""
     max_connections: int = Field(2000, ge=1)
     """Open at a time in one process; further ones are answered 503 and closed."""
+    upload_idle_seconds: Seconds = 30
+    """An upload of which nothing arrives for this long is ended."""
+    upload_min_bytes_per_second: int = Field(1024, ge=1)
+    """An upload that has become slower than this on average is ended."""
+    file_checks: int = Field(1, ge=1)
+    """Training files read at a time by one API process, each in a process of its own."""
+    file_check_wait_seconds: Seconds = 60
+    """How long an upload waits for its turn to be read."""
+    file_check_seconds: Seconds = 300
+    """Longest time that reading one training file may take."""
+    file_check_cpu_seconds: int = Field(120, ge=1)
+    """Most processor time that reading one training file may take."""
+    file_check_memory_bytes: int = Field(2**30, ge=2**27)
+    """Most memory that reading one training file may take."""
     cors_origins: tuple[Origin, ...] = ()
     """Origins whose pages may call the API from a browser; a * stands for any part, * alone for
     every page. Empty: none."""

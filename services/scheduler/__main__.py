@@ -17,7 +17,7 @@ from services.scheduler.rering import Rering
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.sweep import Duty, sweep_until
 from services.scheduler.unserved import Unserved
-from services.scheduler.validate import Validate, Validation
+from services.scheduler.validate import Validation
 from shared.catalog import load_catalog
 from shared.db import make_engine
 from shared.storage import LocalStore
@@ -33,7 +33,6 @@ def urgent_duties(settings: SchedulerSettings, engine: Engine) -> list[Duty]:
     watch = LeaseWatch(settings.lease_window_seconds, settings.scan_gap_seconds)
     return [
         Reap(engine, watch, time.monotonic),
-        Validate(engine, app),
         Rering(engine, app, settings.rering_age_seconds, [settings.inference_base_model]),
         Unserved(engine, settings.inference_base_model),
     ]

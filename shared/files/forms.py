@@ -16,12 +16,16 @@ COLUMNS: dict[Format, tuple[str, ...]] = {
 }
 """The keys by which a format is recognised."""
 
-_OPTIONAL = {"input", "tools", "functions", "parallel_tool_calls"}
+_OPTIONAL = {"input", "conversations", "tools", "functions", "parallel_tool_calls"}
 KNOWN_KEYS = _OPTIONAL.union(*COLUMNS.values())
 EXPECTED = (
     'expected "messages", or "instruction" and "output" (with an optional "input"), '
     'or "prompt" and "completion"'
 )
+
+
+MAX_MESSAGES = 1000
+"""Of one row: more than any context here holds, and few enough to render quickly."""
 
 
 class Message(TypedDict):
@@ -31,6 +35,16 @@ class Message(TypedDict):
     content: str
     weight: NotRequired[int]
     """1: the turn is learnt; assistant turns only."""
+
+
+_PREFERENCES = {"chosen", "rejected", "preferred_output", "non_preferred_output"}
+_SHAREGPT = {
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+}
 
 
 class BadRow(ValueError):
@@ -48,6 +62,10 @@ class Unreadable(Exception):
 
 def format_of(keys: set[str]) -> Format:
     """Recognise a row's format by its keys; raise BadRow."""
+    if keys & _PREFERENCES:
+        raise BadRow("preference pairs are not learnt from; give one ideal answer for each row")
+    if "conversations" in keys:
+        return "chat"
     for name, wanted in COLUMNS.items():
         if keys.issuperset(wanted):
             return name
@@ -61,10 +79,15 @@ def normalise(row: dict[str, Any]) -> tuple[Format, list[Message]]:
         return form, _chat(row)
     if form == "instruction":
         question = _text(row, "instruction")
-        if row.get("input"):
+        if not _is_blank(row.get("input")):
             question += "\n\n" + _text(row, "input")
         return form, _pair(question, _text(row, "output"))
     return form, _pair(_text(row, "prompt"), _text(row, "completion"))
+
+
+def _is_blank(value: object) -> bool:
+    """Say whether a value is what programs write for nothing; NaN is pandas' word for it."""
+    return value is None or value != value or (isinstance(value, str) and not value.strip())  # noqa: PLR0124  NaN alone differs from itself
 
 
 def _pair(question: str, answer: str) -> list[Message]:
@@ -75,15 +98,43 @@ def _pair(question: str, answer: str) -> list[Message]:
 
 
 def _chat(row: dict[str, Any]) -> list[Message]:
+    if "conversations" in row and "messages" not in row:
+        row = row | {"messages": _of_sharegpt(row["conversations"])}
     if row.get("tools") or row.get("functions"):
         raise BadRow('"tools" are not supported')
     turns = row["messages"]
     if not isinstance(turns, list) or not turns:
         raise BadRow('"messages" must be a list with at least one message')
-    messages = [_message(turn, number) for number, turn in enumerate(turns, start=1)]
+    if len(turns) > MAX_MESSAGES:
+        raise BadRow(f"{len(turns)} messages in one row; at most {MAX_MESSAGES} are learnt from")
+    messages = [
+        _message(turn, number)
+        for number, turn in enumerate(turns, start=1)
+        if not _is_empty_system(turn)
+    ]
     if not any(message.get("weight") == 1 for message in messages):
         raise BadRow("there is no assistant message to learn from (with weight 1, the default)")
     return messages
+
+
+def _of_sharegpt(turns: object) -> object:
+    """Return ShareGPT's turns (from, value) as messages; what is no such turn as it is."""
+    if not isinstance(turns, list):
+        return turns
+    return [
+        {"role": _SHAREGPT.get(str(turn["from"]), turn["from"]), "content": turn.get("value")}
+        if isinstance(turn, dict) and "from" in turn
+        else turn
+        for turn in turns
+    ]
+
+
+def _is_empty_system(turn: object) -> bool:
+    return (
+        isinstance(turn, dict)
+        and turn.get("role") in ("system", "developer")
+        and _is_blank(turn.get("content", ""))
+    )
 
 
 def _message(turn: object, number: int) -> Message:
@@ -95,12 +146,27 @@ def _message(turn: object, number: int) -> Message:
         raise BadRow(f'{where}: "role" must be one of {", ".join(ROLES)}')
     if turn.get("tool_calls") or turn.get("function_call"):
         raise BadRow(f"{where}: tool calls are not supported")
-    content = _text(turn, "content", f"{where}: ")
+    content = _text({"content": _joined(turn.get("content"), where)}, "content", f"{where}: ")
     if role == "assistant":
         return {"role": role, "content": content, "weight": _weight(turn, where)}
     if turn.get("weight") is not None:
         raise BadRow(f'{where}: only assistant messages may have a "weight"')
     return {"role": ROLES[role], "content": content}
+
+
+def _joined(content: object, where: str) -> object:
+    """Return text parts as one text, as a chat takes them; anything else as it is."""
+    if not isinstance(content, list):
+        return content
+    texts = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind in ("image_url", "input_image", "image", "input_audio", "file"):
+            raise BadRow(f"{where}: images, sound and files are not supported; only text is")
+        if kind != "text" or not isinstance(part.get("text"), str):
+            raise BadRow(f'{where}: a part of "content" must be text')
+        texts.append(part["text"])
+    return "".join(texts)
 
 
 def _weight(turn: dict[str, Any], where: str) -> int:

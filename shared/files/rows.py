@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from shared.files.forms import KNOWN_KEYS, BadRow, Message, Unreadable, normalise
+from shared.files.headers import named
 from shared.files.readers import read
 from shared.files.report import MAX_PROBLEMS, MIN_ROWS, Format, Problem, Report
 
@@ -55,6 +56,7 @@ class _Check:
         try:
             if isinstance(row, BadRow):
                 raise row
+            row = dict(zip(named(tuple(row)), row.values(), strict=True))
             form, messages = normalise(row)
             self._same_format(form)
         except BadRow as error:

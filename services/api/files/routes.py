@@ -6,6 +6,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse
 
+from services.api.completions.connection import while_connected
 from services.api.deps import LimitsDep, PartsDep, SessionDep, TenantDep
 from services.api.files import service
 from services.api.files.room import check_room
@@ -24,9 +25,12 @@ async def upload_file(
 ) -> FileOut:
     """Receive a file; a training file with a bad line is refused, naming the line."""
     await to_thread.run_sync(check_room, parts, tenant_id, limits.stored_bytes, _announced(request))
-    async with received(request, parts.store, parts.settings.upload_max_bytes) as upload:
+    async with received(request, parts.store, parts.settings) as upload:
+        report = await while_connected(
+            request, lambda: service.check(parts.file_checks, tenant_id, upload)
+        )
         file = await to_thread.run_sync(
-            service.keep, parts.tenant_engine, parts.store, tenant_id, upload
+            service.keep, parts.tenant_engine, parts.store, tenant_id, upload, report
         )
     return FileOut.of(file)
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from sqlalchemy import Engine, Select, func, or_, select
 from sqlalchemy.orm import Session
 
+from services.api.files.checking import FileChecks
 from services.api.files.schemas import PURPOSES
 from services.api.files.upload import Upload
 from shared.clock import now
 from shared.db import tenant_transaction
 from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.files.models import StoredFile
-from shared.files.rows import Report, validate
+from shared.files.report import Report
 from shared.ids import new_id
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import TERMINAL
@@ -42,14 +43,28 @@ def find(session: Session, tenant_id: str, file_id: str, param: str = "id") -> S
     return file
 
 
-def keep(engine: Engine, store: LocalStore, tenant_id: str, upload: Upload) -> StoredFile:
-    """Check an upload, move it into its folder and record it; a bad one leaves nothing."""
+async def check(checks: FileChecks, tenant_id: str, upload: Upload) -> Report | None:
+    """Check an upload before it is kept; return a training file's report."""
+    _expiry(upload.fields, now())
+    if _purpose(upload) != "fine-tune":
+        return None
+    report = await checks.check(tenant_id, upload.path, upload.filename, _rows_path(upload))
+    if not report.ok:
+        raise InvalidRequest(report.summary(), "file", "invalid_training_file")
+    return report
+
+
+def keep(
+    engine: Engine, store: LocalStore, tenant_id: str, upload: Upload, report: Report | None
+) -> StoredFile:
+    """Move a checked upload into its folder and record it."""
     purpose = _purpose(upload)
     expires_at = _expiry(upload.fields, now())
     file_id = new_id("file-")
     with publish_folder(store.upload(file_id), {"file_id": file_id}) as unfinished:
-        raw = upload.path.rename(unfinished / "raw")
-        report = _checked(raw, upload, unfinished) if purpose == "fine-tune" else None
+        upload.path.rename(unfinished / "raw")
+        if report:
+            _rows_path(upload).rename(unfinished / "rows.jsonl")
     file = StoredFile(
         id=file_id,
         tenant_id=tenant_id,
@@ -113,11 +128,8 @@ def _purpose(upload: Upload) -> str:
     return purpose
 
 
-def _checked(raw: Path, upload: Upload, folder: Path) -> Report:
-    report = validate(raw, upload.filename, folder / "rows.jsonl")
-    if not report.ok:
-        raise InvalidRequest(report.summary(), "file", "invalid_training_file")
-    return report
+def _rows_path(upload: Upload) -> Path:
+    return upload.path.with_name("rows.jsonl")
 
 
 def _expiry(fields: dict[str, str], created_at: datetime) -> datetime | None:

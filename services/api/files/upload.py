@@ -3,6 +3,7 @@
 Whatever ends the reception early (too large, malformed, the client leaving) removes the folder.
 """
 
+import asyncio
 import hashlib
 import shutil
 from collections.abc import AsyncIterator
@@ -16,7 +17,9 @@ from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
-from shared.errors import InvalidRequest, PayloadTooLarge
+from services.api.files.filename import filename_of
+from services.api.settings import ApiSettings
+from shared.errors import InvalidRequest, PayloadTooLarge, RequestTimeout
 from shared.ids import new_id
 from shared.storage import LocalStore
 
@@ -37,27 +40,47 @@ class Upload:
 
 
 @asynccontextmanager
-async def received(request: Request, store: LocalStore, max_bytes: int) -> AsyncIterator[Upload]:
+async def received(
+    request: Request, store: LocalStore, settings: ApiSettings
+) -> AsyncIterator[Upload]:
     """Receive the body into a folder of its own, which is gone when the block is left."""
-    form = _Form(_boundary(request), max_bytes)
+    form = _Form(_boundary(request), settings.upload_max_bytes)
     folder = store.incoming() / new_id("in-")
     folder.mkdir(parents=True)
     try:
         path = folder / "raw"
-        await _receive(request, form, path)
+        await _receive(_steady(request, settings), form, path)
         yield Upload(path, form.filename, form.bytes, form.sha256.hexdigest(), form.fields)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _receive(request: Request, form: "_Form", path: Path) -> None:
+async def _receive(body: AsyncIterator[bytes], form: "_Form", path: Path) -> None:
     async with await anyio.open_file(path, "wb") as file:
-        async for chunk in request.stream():
+        async for chunk in body:
             form.feed(chunk)
             if len(form.pending) >= WRITE_BYTES:
                 await file.write(form.take())
         await file.write(form.take())
     form.check_complete()
+
+
+async def _steady(request: Request, settings: ApiSettings) -> AsyncIterator[bytes]:
+    """Yield the body's pieces; raise RequestTimeout when it stands still or only trickles in."""
+    clock = asyncio.get_running_loop().time
+    body, began, arrived = aiter(request.stream()), clock(), 0
+    while True:
+        late = began + 2 * settings.upload_idle_seconds
+        late += arrived / settings.upload_min_bytes_per_second
+        try:
+            async with asyncio.timeout_at(min(late, clock() + settings.upload_idle_seconds)):
+                chunk = await anext(body, None)
+        except TimeoutError:
+            raise RequestTimeout("The upload stood still or was too slow; send it again.") from None
+        if chunk is None:
+            return
+        arrived += len(chunk)
+        yield chunk
 
 
 def _boundary(request: Request) -> bytes:
@@ -150,7 +173,9 @@ class _Form:
         if self._has_file:
             raise InvalidRequest("Send one file at a time.", "file")
         self._has_file = True
-        self.filename = clean_filename(options.get(b"filename", b"").decode(errors="replace"))
+        self.filename = clean_filename(
+            filename_of(self._disposition, options.get(b"filename", b""))
+        )
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
         if self._field != "file":

@@ -209,3 +209,33 @@ def test_truncated_multipart_is_a_400_and_leaves_nothing(api: Api, tenant: Tenan
         assert answer.status_code == 400
         assert answer.json()["error"]["type"] == "invalid_request_error"
     assert stored_files(api.store.root) == before
+
+
+def send(tenant: Tenant, disposition: bytes, body: bytes) -> httpx.Response:
+    """Upload with a Content-Disposition of the test's own."""
+    form = b'--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n'
+    form += b"--b\r\ncontent-disposition: form-data; " + disposition + b"\r\n\r\n" + body
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    return tenant.http.post("/v1/files", content=form + b"\r\n--b--\r\n", headers=headers)
+
+
+TABLE = b"instruction,output\n" + b"".join(b"q%d,a%d\n" % (i, i) for i in range(10))
+
+
+@pytest.mark.parametrize(
+    ("disposition", "name"),
+    [
+        (b"name=file; filename*=utf-8''%E8%B3%AA%E5%95%8F.csv", "質問.csv"),
+        (b"name=\"file\"; filename*=Shift_JIS''%8E%BF%96%E2.csv", "質問.csv"),
+        (b'name="file"; filename="x.jsonl"; filename*=UTF-8\'ja\'%E8%B3%AA.csv', "質.csv"),
+        (b'name=file; filename="=?utf-8?B?6LOq5ZWPLmNzdg==?="', "質問.csv"),
+        (b'name=file; filename="=?utf-8?Q?=E8=B3=AA=2Ecsv?="', "質.csv"),
+        (b'name=file; filename="' + "質問.csv".encode("cp932") + b'"', "質問.csv"),
+        (b"name=file; filename*=no-such''%E8.csv; filename=\"a.csv\"", "a.csv"),
+    ],
+)
+def test_a_name_is_read_however_it_is_spelt(tenant: Tenant, disposition: bytes, name: str) -> None:
+    answer = send(tenant, disposition, TABLE)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["filename"] == name
+    assert answer.json()["report"]["rows"] == 10

@@ -115,7 +115,7 @@ USER, ANSWER = {"role": "user", "content": SECRET}, {"role": "assistant", "conte
     ("body", "line", "reason"),
     [
         (b'{"a": \n', 1, "not valid JSON"),
-        (b"[1, 2]\n", 1, "JSON array"),
+        (b"[1]\n", 1, "not a JSON object"),
         (jsonl(5), 1, "not a JSON object"),
         (jsonl({"text": SECRET}), 1, 'expected "messages"'),
         (jsonl({"messages": []}), 1, "at least one message"),
@@ -137,15 +137,15 @@ USER, ANSWER = {"role": "user", "content": SECRET}, {"role": "assistant", "conte
         (jsonl({"messages": PAIR}, {"prompt": "a", "completion": "b"}), 2, "chat rows"),
         (b'{"prompt": "\\ud83d", "completion": "x"}', 1, "surrogate"),
         (b'{"prompt": "\\u0000", "completion": "x"}', 1, "NUL"),
-        (b"[" * 100_000, 1, "JSON array"),
+        (b"[" * 100_000, 1, "no rows"),
         (b'{"a":' * 100_000, 1, "nesting"),
         (b'{"a":' + b"1" * 5000 + b"}", 1, "number is too long"),
-        (jsonl({"messages": PAIR}) + b"\x83\x65\x83\x58\n", 2, "Shift-JIS; save the file as UTF-8"),
+        (jsonl({"messages": PAIR}) + b"\x83\x65\x83\x58\n", 2, "not UTF-8; save the file as UTF-8"),
         (jsonl({"messages": PAIR}) + b"ab\xff\xff\n", 2, "byte 3 (0xFF) is not UTF-8; save"),
-        ("{}".encode("utf-16"), 1, "UTF-16"),
+        ("{}".encode("utf-16"), 1, "expected"),
         (b"", 1, "no rows"),
         (b"\n\n", 1, "no rows"),
-        (xlsx(["prompt", "completion"]), 1, "name a workbook .xlsx"),
+        (b"PK\x03\x04", 1, "zip file and no workbook"),
         (b'{"a": "' + b"x" * readers.MAX_LINE_BYTES + b'"}\n', 1, "longer than 4 MiB"),
     ],
 )
@@ -161,8 +161,8 @@ def test_each_fault_is_named_with_its_line_and_without_the_rows_text(
 @pytest.mark.parametrize(
     ("filename", "body", "line", "reason"),
     [
-        ("a.csv", "質問,答え\na,b\n".encode(), 1, "header is not understood"),
-        ("a.csv", "質問,答え\n".encode("cp932"), 1, "Shift-JIS"),
+        ("a.csv", "品名,値段\na,b\n".encode(), 1, "header is not understood"),
+        ("a.csv", "質問,答え\n".encode("cp932"), 1, "encoding cannot be told"),
         ("a.csv", b"prompt,completion\na,b,c\n", 2, "more cells than the header"),
         ("a.csv", b"prompt,completion\nonly\n", 2, '"completion" is empty'),
         ("a.csv", b'prompt,completion\n"a,b\n', 2, "not valid CSV"),
@@ -173,7 +173,7 @@ def test_each_fault_is_named_with_its_line_and_without_the_rows_text(
         ("a.xlsx", b"PK\x03\x04", 1, "damaged"),
         ("a.xlsx", b"prompt,completion", 1, "damaged"),
         ("a.xlsx", xlsx(), 1, "empty"),
-        ("a.xlsx", xlsx(["q", "a"]), 1, "header is not understood"),
+        ("a.xlsx", xlsx(["x", "y"]), 1, "header is not understood"),
         ("a.xlsx", xlsx(["prompt", "completion"], ["q", None]), 2, '"completion" is empty'),
     ],
 )
