@@ -61,7 +61,7 @@ class ApiSettings(
     """Most processor time that reading one training file may take."""
     file_check_memory_bytes: int = Field(2**30, ge=2**27)
     """Most memory that reading one training file may take."""
-    cors_origins: tuple[Origin, ...] = ()
+    cors_origins: tuple[Origin, ...] = ("http://localhost:*", "http://127.0.0.1:*")
     """Origins whose pages may call the API from a browser; a * stands for any part, * alone for
     every page. Empty: none."""
     key_cache_seconds: Seconds = 5
