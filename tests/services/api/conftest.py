@@ -299,12 +299,15 @@ def tenant(api: Api) -> Tenant:
 
 @pytest.fixture(scope="session")
 def metered(
-    api_database: Database, upstream_server: Upstream, session_broker: Broker
+    postgres: PostgresServer, upstream_server: Upstream, session_broker: Broker
 ) -> Iterator[Api]:
-    """A second API on the same database, with a broker that counts requests and tokens."""
+    """An API with a broker that counts requests and tokens."""
     quick = {"key_cache_seconds": 0.05}
     url, broker = upstream_server.url, session_broker.url
-    with running_api(api_database, url, broker, **quick) as running:
+    with (
+        postgres.fresh_database() as database,
+        running_api(database, url, broker, **quick) as running,
+    ):
         yield running
 
 
