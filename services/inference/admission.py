@@ -41,7 +41,7 @@ class Pool:
 
     free: int
     ratio: float
-    """Of one tenant's holding to what must be left free."""
+    """Of one tenant's holding to what is left free."""
     held: Counter[str] = field(default_factory=Counter)
 
     def entitled(self, tenant: str, amount: int) -> bool:
@@ -60,7 +60,6 @@ class Pool:
 @dataclass
 class _Place:
     owner: str
-    """The tenant whose request opened it."""
     since: float
     running: set[Ticket] = field(default_factory=set)
 
@@ -80,7 +79,6 @@ class Admission:
         self._running: dict[Ticket, float] = {}
         """Since when."""
         self._present: Counter[str] = Counter()
-        """Requests of each tenant, waiting and running."""
         self._served: dict[str, float] = {}
         """Slot-seconds of every tenant that is present."""
         self._arrivals = 0
@@ -129,16 +127,14 @@ class Admission:
 
     def _next(self, now: float) -> Ticket | None:
         closing = self._closing(now)
-        ready = (
-            ticket
-            for ticket in self._heads()
-            if self._slots.entitled(ticket.tenant, ticket.slots) and self._fits(ticket, closing)
-        )
+        entitled = (t for t in self._heads() if self._slots.entitled(t.tenant, t.slots))
+        ready = (ticket for ticket in entitled if self._fits(ticket, closing))
         ticket = min(ready, key=self._turn, default=None)
         # A large request waits for enough slots at the head; those behind it would take them.
         return ticket if ticket is not None and ticket.slots <= self._slots.free else None
 
     def _heads(self) -> Iterator[Ticket]:
+        """The first request of each queue."""
         return (next(iter(lane.values())) for lane in self._lanes.values())
 
     def _turn(self, ticket: Ticket) -> tuple[int, float, int]:
@@ -166,7 +162,9 @@ class Admission:
         held, closing = self._room.held, set[str]()
         spent = [a for a, p in self._places.items() if now - p.since >= self._slice_seconds]
         spent.sort(key=lambda a: (-held[self._places[a].owner], self._places[a].since))
-        for tenant in [ticket.tenant for ticket in self._outside()] if spent else ():
+        for tenant in (ticket.tenant for ticket in self._outside()):
+            if len(closing) == len(spent):
+                break
             for adapter in () if self._may_open(tenant) else spent:
                 owner = self._places[adapter].owner
                 if adapter not in closing and (owner == tenant or held[owner] > held[tenant]):
