@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from services.inference.admission import Admission, Ticket
 from shared.clock import Clock
@@ -70,7 +71,8 @@ class Door:
         visit = self._visits[ticket] = Visit(ticket)
         try:
             self._admit()
-            await asyncio.wait({visit.turn, left}, return_when=asyncio.FIRST_COMPLETED)
+            waited: set[asyncio.Future[Any]] = {visit.turn, left}
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             if visit.turn.done():
                 await work(visit.abort, visit.turn.result())
         finally:

@@ -244,8 +244,9 @@ def _asked(body: bytes) -> dict[str, Any]:
 def _slots(asked: dict[str, Any], size: int) -> int:
     """Return the weight of a request: its sequences, and what must be read before they begin."""
     prompt, n = asked.get("prompt"), asked.get("n")
-    several = isinstance(prompt, list) and bool(prompt) and isinstance(prompt[0], str | list)
-    prompts = len(prompt) if several else 1
+    prompts = 1
+    if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
+        prompts = len(prompt)
     return prompts * (n if isinstance(n, int) and n > 0 else 1) + size // PROMPT_BYTES_PER_SLOT
 
 

@@ -64,13 +64,13 @@ async def merged(sources: Sequence[AsyncGenerator[dict[str, Any]]]) -> AsyncGene
     Raises what a source raises.
     """
     if len(sources) == 1:
-        async with aclosing(sources[0]) as only:
-            async for event in only:
+        async with aclosing(sources[0]) as events:
+            async for event in events:
                 yield event
         return
-    async with aclosing(_interleaved(sources)) as events:
-        async for event in events:
-            yield event
+    async with aclosing(_interleaved(sources)) as merged_events:
+        async for piece in merged_events:
+            yield piece
 
 
 async def _interleaved(sources: Sequence[AsyncGenerator[dict[str, Any]]]) -> AsyncGenerator[Json]:
