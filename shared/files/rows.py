@@ -10,9 +10,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
 
-from shared.files.forms import KNOWN_KEYS, BadRow, Message, Unreadable, normalise
+from shared.files.forms import BadRow, Message, Unreadable, blank, normalise
+from shared.files.headers import unused
 from shared.files.readers import read
 from shared.files.report import MAX_PROBLEMS, MIN_ROWS, Format, Problem, Report
+from shared.files.tables import UNUSED
 
 __all__ = ["MAX_PROBLEMS", "MIN_ROWS", "Problem", "Report", "validate"]
 
@@ -32,8 +34,6 @@ def validate(path: Path, filename: str, rows_path: Path | None = None) -> Report
         try:
             for line, row in read(path, filename, report.add_warning):
                 check.row(line, row)
-                if report.truncated:
-                    break
         except Unreadable as error:
             report.add_error(error.line, error.message)
     if report.ok and report.rows == 0:
@@ -49,12 +49,16 @@ class _Check:
         self.target = target
         self._first_lines: dict[bytes, int] = {}
         self._warned_of_keys = False
+        self._warned_of_blank = False
 
     def row(self, line: int, row: dict[str, Any] | BadRow) -> None:
         """Count, compare and write one row, or record what is wrong with it."""
         try:
             if isinstance(row, BadRow):
                 raise row
+            if row and all(map(blank, row.values())):
+                self._pass_over(line)
+                return
             form, messages = normalise(row)
             self._same_format(form)
         except BadRow as error:
@@ -65,6 +69,11 @@ class _Check:
         if self.target is not None:
             normal = {"line": line, "messages": messages}
             self.target.write(json.dumps(normal, ensure_ascii=False) + "\n")
+
+    def _pass_over(self, line: int) -> None:
+        if not self._warned_of_blank:
+            self._warned_of_blank = True
+            self.report.add_warning(line, "rows that hold nothing are passed over")
 
     def _same_format(self, form: Format) -> None:
         if self.report.format is None:
@@ -77,9 +86,9 @@ class _Check:
     def _warn(self, line: int, row: dict[str, Any], messages: list[Message]) -> None:
         if messages[-1]["role"] != "assistant":
             self.report.add_warning(line, "what follows the last assistant message is not learnt")
-        if not self._warned_of_keys and not KNOWN_KEYS.issuperset(filter(None, row)):
+        if not self._warned_of_keys and unused(tuple(row)):
             self._warned_of_keys = True
-            self.report.add_warning(line, "columns or keys that Tailor does not use are ignored")
+            self.report.add_warning(line, UNUSED)
         digest = hashlib.sha256(repr(messages).encode()).digest()[:16]
         first = self._first_lines.get(digest)
         if first is not None:
