@@ -10,7 +10,8 @@ import re
 from collections import Counter
 from typing import NamedTuple, Protocol
 
-BLOCK = 2**20
+BLOCK = 2**18
+HEAD = 2**16
 _SAMPLE = 2**18
 _SAMPLE_OF_BLOCK = 2**14
 _FOR_DETECTOR = 2**15
@@ -86,7 +87,7 @@ _DETECTED = {
 
 def encoding_of(file: Readable) -> Encoding:
     """Choose a file's encoding in at most two bounded passes; the file is left at its beginning."""
-    head = file.read(BLOCK)
+    head = file.read(HEAD)
     file.seek(0)
     for known in _BOMS:
         if head.startswith(known.bom):
@@ -164,9 +165,12 @@ def _legacy(lines: list[bytes]) -> Encoding:
         return UTF8  # a UTF-8 file with some damaged lines
     sample = b"\n".join(lines)
     fitting = [one for one in dict.fromkeys(_DETECTED.values()) if _fits(sample, one.codec)]
-    if len(fitting) == 1 and _detected(sample[:_FOR_DETECTOR]) == fitting[0]:
-        return fitting[0]
-    return UTF8
+    if len(fitting) != 1:
+        return UTF8
+    detected = _detected(sample[:_FOR_DETECTOR])
+    # The detector may see Chinese in short EUC-JP; strict decoding and kana exclude that.
+    agreed = detected == fitting[0] or (fitting[0], detected) == (_EUC_JP, _GB18030)
+    return fitting[0] if agreed else UTF8
 
 
 def _decodes(text: bytes, codec: str) -> bool:
@@ -236,6 +240,6 @@ def _share_of_leads(
 
 def _is_western(text: str, marks: Counter[str]) -> bool:
     """All letters are of one alphabet, and there are enough different words to be sure."""
-    words = {word for word in re.findall(r"\w+", text) if not word.isascii()}
+    words = {word for word in re.findall(r"[\w‘’“”„–—]+", text) if not word.isascii()}
     letters = {mark for mark in marks if mark not in _SIGNS}
     return len(words) >= 10 and any(letters <= alphabet for alphabet in _ALPHABETS)

@@ -65,7 +65,7 @@ def _lines(text: Text) -> Iterator[tuple[int, Row]]:
 def _goes_on(line: str) -> bool:
     """Say whether a line is the beginning of an object whose next lines follow."""
     text = line.strip()
-    return text[:1] == "{" and text[-1:] in "{[,:" and _depth(text) > 0
+    return text[:1] == "{" and text[-1:] in "{[," and _depth(text) > 0
 
 
 def _depth(text: str) -> int:

@@ -9,7 +9,15 @@ import zlib
 from collections.abc import Iterator
 from typing import IO
 
-from shared.files.encoding import BLOCK, UTF8, Encoding, Readable, encoding_of, looks_like_shift_jis
+from shared.files.encoding import (
+    BLOCK,
+    HEAD,
+    UTF8,
+    Encoding,
+    Readable,
+    encoding_of,
+    looks_like_shift_jis,
+)
 from shared.files.forms import BadRow, Unreadable
 from shared.files.workbook import Notice
 
@@ -61,7 +69,7 @@ class Text:
 
     def head(self) -> str:
         """Return how the text begins, without its end being strict; the file is rewound."""
-        start = next(self._blocks(), b"")[:BLOCK]
+        start = next(self._blocks(), b"")[:HEAD]
         self._file.seek(len(self._encoding.bom))
         return start.decode(self._line_codec, "replace")
 
