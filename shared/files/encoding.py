@@ -1,7 +1,7 @@
 """Which encoding a text file is in. UTF-8 is the rule; another one only where there is no doubt.
 
-A wrong guess would train mojibake, so three things must agree: the sample decodes strictly, a rule
-of the language holds (Japanese has kana, Chinese has common characters, Western text one alphabet),
+A wrong guess would train mojibake, so three things must agree: nearly all lines of a sample decode, a
+rule of the language holds (Japanese has kana, Chinese has common characters, Western text one alphabet),
 and charset-normalizer comes to the same. Otherwise the file is taken as UTF-8 and refused by line.
 """
 
@@ -145,13 +145,19 @@ def _sample(file: Readable) -> list[bytes]:
     size = 0
     while size < _SAMPLE and (block := file.read(BLOCK)):
         taken = 0
-        for line in block.splitlines()[:-1] or [_inner(block)]:
+        for line in _whole_lines(block):
             if line.isascii() or taken > _SAMPLE_OF_BLOCK:
                 continue
             lines.append(line if len(line) <= _SAMPLE_OF_BLOCK else _inner(line[:_SAMPLE_OF_BLOCK]))
             taken += len(lines[-1])
         size += max(taken, 1)
     return lines
+
+
+def _whole_lines(block: bytes) -> list[bytes]:
+    lines = block.splitlines()
+    ended = len(block) < BLOCK or block.endswith(b"\n")
+    return lines if ended else lines[:-1] or [_inner(block)]
 
 
 def _inner(piece: bytes) -> bytes:
@@ -163,14 +169,19 @@ def _inner(piece: bytes) -> bytes:
 def _legacy(lines: list[bytes]) -> Encoding:
     if sum(_decodes(line, "utf-8") for line in lines) * 10 > len(lines):
         return UTF8  # a UTF-8 file with some damaged lines
-    sample = b"\n".join(lines)
-    fitting = [one for one in dict.fromkeys(_DETECTED.values()) if _fits(sample, one.codec)]
+    fitting = []
+    for one in dict.fromkeys(_DETECTED.values()):
+        # Lines that do not decode are named later; they must be few.
+        good = [line for line in lines if _decodes(line, one.codec)]
+        if len(good) * 10 >= len(lines) * 9 and _fits(b"\n".join(good), one.codec):
+            fitting.append((one, b"\n".join(good)))
     if len(fitting) != 1:
         return UTF8
-    detected = _detected(sample[:_FOR_DETECTOR])
+    found, sample = fitting[0]
+    detected = _detected(sample)
     # The detector may see Chinese in short EUC-JP; strict decoding and kana exclude that.
-    agreed = detected == fitting[0] or (fitting[0], detected) == (_EUC_JP, _GB18030)
-    return fitting[0] if agreed else UTF8
+    agreed = detected == found or (found == _EUC_JP and detected in (None, _GB18030))
+    return found if agreed else UTF8
 
 
 def _decodes(text: bytes, codec: str) -> bool:
@@ -184,8 +195,10 @@ def _decodes(text: bytes, codec: str) -> bool:
 def _detected(sample: bytes) -> Encoding | None:
     from charset_normalizer import from_bytes  # noqa: PLC0415  slow to import, rarely needed
 
+    if len(sample) > _FOR_DETECTOR:
+        sample = sample[: sample.rfind(b"\n", 0, _FOR_DETECTOR) + 1 or None]
     best = from_bytes(
-        sample[: sample.rfind(b"\n") + 1 or None],
+        sample,
         cp_isolation=list(_DETECTED),
         preemptive_behaviour=False,
     ).best()
