@@ -1,8 +1,9 @@
 """Which encoding a text file is in. UTF-8 is the rule; another one only where there is no doubt.
 
-A wrong guess would train mojibake, so three things must agree: nearly all lines of a sample decode, a
-rule of the language holds (Japanese has kana, Chinese has common characters, Western text one alphabet),
-and charset-normalizer comes to the same. Otherwise the file is taken as UTF-8 and refused by line.
+A wrong guess would train mojibake, so three things must agree: nearly all lines of a sample decode,
+a rule of the language holds (Japanese has kana, Chinese has common characters, Western text one
+alphabet), and charset-normalizer comes to the same. Otherwise the file is taken as UTF-8 and its
+lines are refused.
 """
 
 import codecs
@@ -120,7 +121,7 @@ def _utf16(head: bytes) -> Encoding | None:
         except UnicodeDecodeError:
             continue
         plain = sum(mark < "\x7f" for mark in text)
-        if "\x00" not in text and any(mark in text for mark in "\r\n") and plain * 20 > len(text):
+        if "\x00" not in text and any(mark in text for mark in "\r\n{") and plain * 20 > len(text):
             return Encoding(codec, "UTF-16", guessed=True)
     return None
 

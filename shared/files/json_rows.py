@@ -103,23 +103,16 @@ class _Begun:
 
 def _array(text: Text) -> Iterator[tuple[int, Row]]:
     """Read the items of one JSON array, which may stand on one line of any length."""
-    previous = 0
-    for index, (line, item) in enumerate(_items(text.pieces()), start=1):
-        row = item if isinstance(item, BadRow) else _parsed(item)
-        if isinstance(row, BadRow) and line == previous:
-            row = BadRow(f"item {index} of the JSON array: {row}")
-        previous = line
-        yield line, row
-
-
-def _items(pieces: Iterator[str]) -> Iterator[tuple[int, str | BadRow]]:
-    """Cut an array's text into that of its items: first line and text of each."""
     cutter = _Cutter()
-    for piece in pieces:
-        yield from cutter.items(piece, final=False)
-    yield from cutter.items("", final=True)
-    if not cutter.ended:
-        raise Unreadable(cutter.line, 'the JSON array does not end; its last "]" is missing')
+    for piece in _with_end(text.pieces()):
+        for line, item in cutter.items(piece or "", final=piece is None):
+            yield line, item if isinstance(item, BadRow) else _parsed(item)
+    cutter.check_ended()
+
+
+def _with_end(pieces: Iterator[str]) -> Iterator[str | None]:
+    yield from pieces
+    yield None
 
 
 class _Cutter:
@@ -157,6 +150,13 @@ class _Cutter:
             elif self._depth == 0:
                 yield self.line, BadRow("not a JSON object")
         self._let_go()
+
+    def check_ended(self) -> None:
+        """Raise Unreadable when the text was over before the array was."""
+        if self._start is not None or self._too_long:
+            raise Unreadable(self._start_line, f"{_UNENDED}; is a quotation mark not closed?")
+        if not self.ended:
+            raise Unreadable(self.line, 'the JSON array does not end; its last "]" is missing')
 
     def _opens(self, place: int) -> None:
         if self._depth == 0:

@@ -20,6 +20,9 @@ __all__ = ["MAX_LINE_BYTES", "read"]
 Numbered = tuple[int, dict[str, Any] | BadRow]
 
 _ZIP = b"PK\x03\x04"
+_WORKBOOK_PART = b"[Content_Types].xml"
+_DIRECTORY_BYTES = 2**20
+"""The names of a zip file's parts stand at its end."""
 _WORKBOOKS = {"xlsx", "xlsm", "xltx", "xltm", "xlsb", "xls", "xlt", "ods"}
 """Those that cannot be read are refused by their own name."""
 _TABLES = {"csv", "tsv", "tab"}
@@ -47,6 +50,8 @@ def read(path: Path, filename: str, notice: Notice) -> Iterator[Numbered]:
         if start.startswith(GZIP):
             yield from _read_packed(file, filename, notice)
         elif ending in _WORKBOOKS or start in (OLE, _ZIP):
+            if ending not in _WORKBOOKS and start == _ZIP:
+                _refuse_archive(file)
             yield from _read_workbook(file, notice)
         else:
             _refuse_other(start)
@@ -68,6 +73,18 @@ def _read_packed(file: IO[bytes], filename: str, notice: Notice) -> Iterator[Num
     _refuse_other(start)
     inner = filename.strip().lower().removesuffix(".gz")
     yield from _read_text(Text(content, notice), _ending(inner), notice)
+
+
+def _refuse_archive(file: IO[bytes]) -> None:
+    """Raise Unreadable for a zip file that is no workbook; leave the file at its beginning."""
+    size = file.seek(0, 2)
+    file.seek(max(0, size - _DIRECTORY_BYTES))
+    directory = file.read()
+    file.seek(0)
+    if _WORKBOOK_PART not in directory:
+        raise Unreadable(
+            1, "this is a zip file and no workbook; unpack it and upload what it holds"
+        )
 
 
 def _refuse_other(start: bytes) -> None:

@@ -50,9 +50,14 @@ class _Check:
         self._first_lines: dict[bytes, int] = {}
         self._warned_of_keys = False
         self._warned_of_blank = False
+        self._line = 0
+        self._on_line = 0
+        """How many rows began on this line: those of a JSON array may all stand on one."""
 
     def row(self, line: int, row: dict[str, Any] | BadRow) -> None:
         """Count, compare and write one row, or record what is wrong with it."""
+        self._on_line = self._on_line + 1 if line == self._line else 1
+        self._line = line
         try:
             if isinstance(row, BadRow):
                 raise row
@@ -62,7 +67,8 @@ class _Check:
             form, messages = normalise(row)
             self._same_format(form)
         except BadRow as error:
-            self.report.add_error(line, str(error))
+            nth = f"row {self._on_line} of this line: " if self._on_line > 1 else ""
+            self.report.add_error(line, f"{nth}{error}")
             return
         self.report.rows += 1
         self._warn(line, row, messages)

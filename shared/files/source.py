@@ -69,9 +69,13 @@ class Text:
 
     def head(self) -> str:
         """Return how the text begins, without its end being strict; the file is rewound."""
-        start = next(self._blocks(), b"")[:HEAD]
+        start = b""
+        for block in self._blocks():
+            start += block
+            if len(start) >= HEAD:
+                break
         self._file.seek(len(self._encoding.bom))
-        return start.decode(self._line_codec, "replace")
+        return start[:HEAD].decode(self._line_codec, "replace")
 
     def lines(self) -> Iterator[tuple[int, str | BadRow]]:
         """Yield numbered lines with their ends; one that cannot be decoded is a BadRow."""
