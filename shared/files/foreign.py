@@ -18,6 +18,9 @@ _ANTHROPIC = (
 _GEMINI = '"contents" with "parts" (the form of Gemini); write "messages" with "role" and "content"'
 _BATCH = 'a line of a batch; a training row is what stands in its "body", with the answer'
 _WRAPPED = "one object that holds the rows in a list; upload the list itself"
+_MESSAGE = 'one message and not a row; a row has all messages of a conversation, as "messages"'
+_HISTORY = 'earlier turns in "history" are not read; write the whole conversation as "messages"'
+_RAW = 'plain text ("text") without a question and an answer; write "instruction" and "output"'
 _WRAPPERS = {"data", "rows", "examples", "train", "items", "records"}
 
 _FORMS: tuple[tuple[Callable[[dict[str, Any]], bool], str], ...] = (
@@ -27,6 +30,9 @@ _FORMS: tuple[tuple[Callable[[dict[str, Any]], bool], str], ...] = (
     (lambda row: "messages" in row and bool(row.get("system")), _ANTHROPIC),
     (lambda row: isinstance(row.get("contents"), list), _GEMINI),
     (lambda row: "custom_id" in row and isinstance(row.get("body"), dict), _BATCH),
+    (lambda row: {"role", "content"} <= row.keys() and "messages" not in row, _MESSAGE),
+    (lambda row: bool(row.get("history")) and isinstance(row["history"], list), _HISTORY),
+    (lambda row: row.keys() == {"text"}, _RAW),
     (lambda row: any(_holds_rows(row.get(key)) for key in _WRAPPERS), _WRAPPED),
 )
 

@@ -19,7 +19,7 @@ _SHAREGPT = {"human": "user"} | dict.fromkeys(("gpt", "chatgpt", "bing", "bard")
 _TOOL_ROLES = {"tool", "function", "function_call", "tool_call", "tool_response", "observation"}
 MAX_TURNS = 1000
 """As many as a chat may have."""
-_INVISIBLE = "\u200b\ufeff\u2060"
+_INVISIBLE = "\u200b\ufeff\u2060\x1a"
 
 
 class Message(TypedDict):

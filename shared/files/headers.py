@@ -4,6 +4,7 @@ Names are compared without case, outer blanks and width (NFKC). ``canonical`` ma
 the keys of ``forms``.
 """
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
@@ -43,6 +44,10 @@ EXPECTED = (
 )
 
 
+_REMARK = re.compile(r"(?<=\S)\s*(\([^()]*\)|:)\s*$")
+"""What some write behind a name: ``質問(必須)``, ``Q:``."""
+
+
 class HeaderError(ValueError):
     """The names cannot be understood; the message says what was expected."""
 
@@ -50,7 +55,7 @@ class HeaderError(ValueError):
 def plain(name: str) -> str:
     """Return a name as it is compared."""
     text = unicodedata.normalize("NFKC", name).strip().strip("\ufeff\u200b").casefold()
-    return " ".join(text.split())
+    return " ".join(_REMARK.sub("", text).split())
 
 
 def known(names: Sequence[str]) -> int:
@@ -92,7 +97,11 @@ def _instruction(found: dict[str, list[str]]) -> dict[str, str]:
         raise HeaderError(f"{_named(found, answer)} but nothing for the question: {EXPECTED}")
     if answer is None:
         raise HeaderError(f"{_named(found, question)} but nothing for the answer: {EXPECTED}")
-    chosen = {_one(found, question): "instruction", _one(found, answer): "output"}
+    exact = _exact(found, "instruction", "output")
+    chosen = {
+        _one(found, question, exact=exact): "instruction",
+        _one(found, answer, exact=exact): "output",
+    }
     if question != "input" and "input" in found:
         chosen[_one(found, "input")] = "input"
     return chosen
@@ -106,13 +115,13 @@ def _exact(found: dict[str, list[str]], *roles: str) -> bool:
     return all(role in map(plain, found.get(role, ())) for role in roles)
 
 
-def _one(found: dict[str, list[str]], role: str) -> str:
-    """Return the only name for a role; the key's own name goes before its synonyms."""
-    names = found[role]
-    exact = [name for name in names if plain(name) == role] or names
-    if len(exact) > 1:
-        if plain(exact[0]) == plain(exact[1]):
-            raise HeaderError(f'the name "{plain(exact[0])}" is there twice; keep one of them')
-        both = f'"{exact[0]}" and "{exact[1]}"'
+def _one(found: dict[str, list[str]], role: str, *, exact: bool = True) -> str:
+    """Return the only name for a role; if ``exact``, its own name goes before the synonyms."""
+    own = [name for name in found[role] if plain(name) == role]
+    names = own if own and exact else found[role]
+    if len(names) > 1:
+        if plain(names[0]) == plain(names[1]):
+            raise HeaderError(f'the name "{plain(names[0])}" is there twice; keep one of them')
+        both = f'"{names[0].strip()}" and "{names[1].strip()}"'
         raise HeaderError(f"{both} mean the same ({role}); keep one of them")
-    return exact[0]
+    return names[0]

@@ -15,6 +15,7 @@ Row = dict[str, Any] | BadRow
 _STRING = r'"(?:[^"\\\r\n]++|\\.)*+"'
 _BRACKETS = re.compile(_STRING + r"|[{}\[\]]")
 _TOKEN = re.compile(_STRING + r'|"[^\r\n]*+|[{}\[\]]|\r\n|\r|\n|[^\s,:"{}\[\]]+')
+_OTHER_QUOTES = ("'", "“", "”", "「", "＂")
 _UNENDED = "not valid JSON: the object that begins here does not end"
 
 
@@ -34,6 +35,8 @@ def _parsed(text: str) -> Row:
             rest = text[error.pos :].strip()
             what = "a comma follows the object" if rest == "," else "more follows the object"
             return BadRow(f"not valid JSON: {what} on its line; each object needs its own line")
+        if text[error.pos : error.pos + 1] in _OTHER_QUOTES:
+            return BadRow('not valid JSON: names and texts must stand in straight quotes (")')
         return BadRow(f"not valid JSON: {error.msg} at column {error.colno}")
     except (ValueError, RecursionError):
         return BadRow("not usable JSON: a number is too long or the nesting too deep")

@@ -42,7 +42,8 @@ def test_the_hint_may_name_any_separator(tmp_path: Path, mark: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "blank", ["", " ", "\u3000", "\xa0", ",", " , ", "\u3000,\xa0", '"",""', "NaN,nan", ",,,"]
+    "blank",
+    ["", " ", "\x1a", "\u3000", "\xa0", ",", " , ", "\u3000,\xa0", '"",""', "NaN,nan", ",,,"],
 )
 def test_blank_rows_are_passed_over(tmp_path: Path, blank: str) -> None:
     body = f"{blank}\ninstruction,output\n{blank}\na,b\n{blank}\n{blank}\nc,d\n{blank}".encode()
@@ -105,6 +106,7 @@ def test_messages_as_json_in_a_cell(tmp_path: Path) -> None:
         ("問,答", "instruction"),
         ("質問文,回答文", "instruction"),
         ("プロンプト,応答", "instruction"),
+        ("質問（必須）,回答:", "instruction"),
         ("Question,Answer", "instruction"),
         ("QUERY,Response", "instruction"),
         ("Q,A", "instruction"),

@@ -118,7 +118,7 @@ USER, ANSWER = {"role": "user", "content": SECRET}, {"role": "assistant", "conte
         (b'{"a": \n', 1, "not valid JSON"),
         (b"[1]\n", 1, "not a JSON object"),
         (jsonl(5), 1, "not a JSON object"),
-        (jsonl({"text": SECRET}), 1, 'expected "messages"'),
+        (jsonl({"texts": SECRET}), 1, 'expected "messages"'),
         (jsonl({"messages": []}), 1, "at least one message"),
         (jsonl({"messages": [SECRET]}), 1, "message 1 is not an object"),
         (chat(USER), 1, "no assistant message"),
