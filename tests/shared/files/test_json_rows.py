@@ -1,5 +1,6 @@
 """JSON however people lay it out, packed or not, and rows made for other tools."""
 
+import gzip
 import io
 import json
 import random
