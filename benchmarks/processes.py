@@ -20,6 +20,7 @@ class Peak:
     """The kernel's own count (VmHWM): nothing between two looks is missed."""
     anonymous: int = 0
     """What no file backs, at the looks: mapped weights and rows are left out."""
+    processor_seconds: float = 0.0
 
 
 class Watch(threading.Thread):
@@ -59,4 +60,6 @@ class Watch(threading.Thread):
         sizes = {name: value.split() for name, _, value in (line.partition(":") for line in status)}
         peak = self.peaks.setdefault(words[words.index("-m") + 1], Peak())
         peak.resident = max(peak.resident, int(sizes["VmHWM"][0]) << 10)
+        used = process.cpu_times()
+        peak.processor_seconds = max(peak.processor_seconds, used.user + used.system)
         peak.anonymous = max(peak.anonymous, int(sizes["RssAnon"][0]) << 10)

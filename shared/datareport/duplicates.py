@@ -28,7 +28,7 @@ LATIN_GRAM, GRAM = 5, 3
 """Letters say less than kana and kanji: with fewer, the same words in another order were near."""
 PROMPT, ANSWER = BANDS * BAND, 40
 MANY_CHARACTERS, LONG_WORD = 500, 12
-"""Longer texts with blanks between the words are compared by pairs of words: a sixth of the work."""
+"""Longer texts with blanks between words are compared by pairs of words: a sixth of the work."""
 LONG_TEXT = 4000
 """Longer texts are compared by their clauses, so that the work for one row stays bounded."""
 CHUNK = 50_000

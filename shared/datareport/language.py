@@ -56,7 +56,7 @@ class Languages:
         self._seen = 0
 
     def row(self, row: Row) -> None:
-        """Look at one row, or in a large file at every so-manieth."""
+        """Look at one row, or in a large file at x."""
         self._seen += 1
         if self._seen > EVERY_ROW and self._seen % ONE_IN:
             return
