@@ -5,10 +5,14 @@ as plain text. A prompt of a model that was trained on prompt and completion bec
 that stood before the completion in training.
 """
 
+import asyncio
 import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import httpx
+from starlette.types import ASGIApp
 
 from shared.chat.encoder import ChatEncoder, Unmaskable
 from shared.errors import InvalidRequest
@@ -39,6 +43,24 @@ class TextsAsTrained:
             return raw
         return json.dumps(body).encode()
 
+    async def are_read_by(self, vllm: ASGIApp, model: str) -> bool:
+        """Say whether ``vllm``, asked in its own process, reads a chat as training does.
+
+        The chat is full of template words. What the running tokenizer and chat template make of it
+        counts: not the files that they should have been read from.
+        """
+        encoder = await asyncio.to_thread(lambda: self._encoder)
+        chat = [{"role": "user", "content": "".join(sorted(encoder.words)) + " hi\n"}]
+        body = json.dumps({"model": model, "messages": chat}).encode()
+        inside = httpx.ASGITransport(vllm, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=inside, base_url="http://vllm") as client:
+            answer = await client.post(
+                "/tokenize",
+                content=self.rewrite(body),
+                headers={"content-type": "application/json"},
+            )
+        return answer.is_success and answer.json().get("tokens") == encoder.prompt(chat)
+
     def _message(self, message: Any) -> Any:
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
             raise InvalidRequest("each message must have a text as its content", "messages")
@@ -52,13 +74,3 @@ class TextsAsTrained:
             return [self._encoder.prompt([{"role": "user", "content": p}]) for p in prompts]
         except Unmaskable as error:
             raise InvalidRequest(str(error), "prompt") from None
-
-
-def is_in_place(base: Path, served: Any) -> bool:
-    """Say whether ``served``, vLLM's tokenizer, reads a chat full of template words as training."""
-    encoder = ChatEncoder(base)
-    chat = [{"role": "user", "content": "".join(sorted(encoder.words))}]
-    marked = [{"role": "user", "content": encoder.plain(chat[0]["content"])}]
-    text = served.apply_chat_template(marked, tokenize=False, add_generation_prompt=True)
-    ids: list[int] = served.encode(text, add_special_tokens=False)
-    return ids == encoder.prompt(chat)
