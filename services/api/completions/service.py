@@ -152,7 +152,7 @@ async def _open(call: Call, stack: AsyncExitStack) -> httpx.Response:
 
 
 async def _enter(call: Call, stack: AsyncExitStack, body: dict[str, Any]) -> httpx.Response:
-    post = upstream.posted(call.parts.inference, call.shape.path, body, call.asked.model)
+    post = upstream.posted(call.parts.inference, call.shape, body, call.asked.model)
     return await stack.enter_async_context(post)
 
 
@@ -199,7 +199,8 @@ def _pieces(call: Call, event: dict[str, Any]) -> list[dict[str, Any]]:
 def _error_in(event: dict[str, Any], call: Call) -> TailorError:
     error = event["error"]
     status = error.get("code") if isinstance(error, dict) else None
-    return upstream.error_of(status if isinstance(status, int) else 500, event, call.asked.model)
+    status = status if isinstance(status, int) else 500
+    return upstream.error_of(status, event, call.asked.model, call.shape.texts)
 
 
 def _sse(piece: dict[str, Any]) -> bytes:

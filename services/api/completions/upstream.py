@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from services.api.completions.answers import Shape
 from shared.errors import (
     Conflict,
     InvalidRequest,
@@ -47,20 +48,20 @@ def away() -> UpstreamUnavailable:
 
 @asynccontextmanager
 async def posted(
-    client: httpx.AsyncClient, path: str, body: Mapping[str, Any], model: str
+    client: httpx.AsyncClient, shape: Shape, body: Mapping[str, Any], model: str
 ) -> AsyncIterator[httpx.Response]:
     """Send a request and yield the answer, its body unread; leaving aborts it upstream.
 
     Raises what the caller should see, speaking of ``model``, for any answer but 200.
     """
-    request = client.build_request("POST", path, json=body)
+    request = client.build_request("POST", shape.path, json=body)
     try:
         response = await client.send(request, stream=True)
     except httpx.TransportError as error:
         raise away() from error
     try:
         if response.status_code != 200:
-            raise error_of(response.status_code, await _whole(response), model)
+            raise error_of(response.status_code, await _whole(response), model, shape.texts)
         yield response
     finally:
         await response.aclose()
@@ -95,8 +96,10 @@ async def events(response: httpx.Response) -> AsyncGenerator[dict[str, Any]]:
     raise BrokenStream
 
 
-def error_of(status: int, answer: Mapping[str, Any], model: str) -> TailorError:
-    """Translate an error of the inference service."""
+def error_of(
+    status: int, answer: Mapping[str, Any], model: str, texts: str = "messages"
+) -> TailorError:
+    """Translate an error of the inference service; ``texts`` is the parameter that is too long."""
     error = answer.get("error")
     fields: Mapping[str, Any] = error if isinstance(error, dict) else {}
     message = ADAPTER_ID.sub(model, str(fields.get("message") or "The request was refused."))
@@ -111,7 +114,7 @@ def error_of(status: int, answer: Mapping[str, Any], model: str) -> TailorError:
         )
     if status in (400, 422):
         kind = ContextLengthExceeded if param in TOO_LONG_PARAMS else InvalidRequest
-        return kind(message, "messages" if param in {"input_tokens", "input_text"} else param)
+        return kind(message, texts if param in {"input_tokens", "input_text"} else param)
     if status == 404:
         return NotFound(
             f"The model `{model}` does not exist or you do not have access to it.",
