@@ -47,6 +47,10 @@ class StoreSettings(TailorSettings):
     """One folder per catalog name, made by ``make setup``."""
 
 
+TENANT_HEADER = "x-tailor-tenant"
+"""Tells the inference service for whom a request is; only the gateway sends it."""
+
+
 class InferenceClientSettings(TailorSettings):
     """How gateway, worker and scheduler reach the inference service."""
 

@@ -14,7 +14,7 @@ from services.api import health, unsupported
 from services.api.admin.routes import router as admin_routes
 from services.api.auth import KeyRing
 from services.api.completions.routes import router as completion_routes
-from services.api.deps import Parts
+from services.api.deps import LookUps, Parts
 from services.api.errors import add_error_handlers
 from services.api.files.checking import FileChecks
 from services.api.files.routes import router as file_routes
@@ -99,6 +99,7 @@ def _build_parts(settings: ApiSettings) -> Parts:
         system_engine=system_engine,
         # The pools' overflow stays for what holds a connection only while it runs in a thread.
         session_limit=CapacityLimiter(connections),
+        look_ups=LookUps(),
         keys=KeyRing(system_engine, settings.key_cache_seconds),
         doorbell=Doorbell(lambda: make_celery(settings.broker_url.get_secret_value())),
         metrics=Metrics(),

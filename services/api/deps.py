@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Annotated
+from weakref import WeakValueDictionary
 
 import httpx
 from anyio import CapacityLimiter
@@ -22,6 +23,26 @@ from shared.task_queue import Doorbell
 from shared.tenants.limits import Limits
 
 
+class LookUps:
+    """How many of one tenant's completions may look their model up in the database at a time.
+
+    All tenants' threads come from one pool, first come, first served: without this a burst of one
+    tenant's requests is in front of everybody's.
+    """
+
+    AT_ONCE = 4
+
+    def __init__(self) -> None:
+        self._limiters: WeakValueDictionary[str, CapacityLimiter] = WeakValueDictionary()
+
+    def of(self, tenant_id: str) -> CapacityLimiter:
+        """Return the tenant's limiter, to be held while looking up."""
+        limiter = self._limiters.get(tenant_id)
+        if limiter is None:
+            limiter = self._limiters[tenant_id] = CapacityLimiter(self.AT_ONCE)
+        return limiter
+
+
 @dataclass(frozen=True)
 class Parts:
     """Everything with a life as long as the process."""
@@ -34,6 +55,7 @@ class Parts:
     system_engine: Engine
     session_limit: CapacityLimiter
     """How many requests may have a session of their own; the others wait without a connection."""
+    look_ups: LookUps
     keys: KeyRing
     doorbell: Doorbell
     metrics: Metrics

@@ -44,9 +44,16 @@ class MethodNotAllowed(TailorError):
     type = "invalid_request_error"
     default_code = "method_not_allowed"
 
-    def __init__(self, allowed: Sequence[str]) -> None:
-        self.allowed = ", ".join(sorted(allowed))
-        super().__init__(f"This URL knows only {self.allowed}.")
+    allowed: str = ""
+    """The methods it knows, for the ``Allow`` header."""
+
+    @classmethod
+    def of(cls, methods: Sequence[str]) -> "MethodNotAllowed":
+        """Say which methods a URL knows."""
+        allowed = ", ".join(sorted(methods))
+        error = cls(f"This URL knows only {allowed}.")
+        error.allowed = allowed
+        return error
 
 
 def payload(error: TailorError) -> dict[str, Any]:
@@ -66,8 +73,8 @@ def response(error: TailorError) -> JSONResponse:
     return JSONResponse(payload(error), status_code=error.status, headers=_headers(error))
 
 
-def _headers(error: TailorError) -> dict[str, str]:
-    headers: dict[str, str] = {}
+def _headers(error: TailorError) -> Mapping[str, str]:
+    headers: Mapping[str, str] = {}
     match error:
         case LimitReached():
             headers = error.headers
@@ -96,7 +103,7 @@ def _handler(
 ) -> Callable[[Request, Exception], JSONResponse]:
     def handle(request: Request, error: Exception) -> JSONResponse:
         if isinstance(error, HTTPException) and error.status_code == 405:
-            return response(MethodNotAllowed(_methods(request)))
+            return response(MethodNotAllowed.of(_methods(request)))
         return response(translate(error))
 
     return handle

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -40,9 +40,16 @@ log = logging.getLogger(__name__)
 class LimitReached(RateLimited):
     """One of the tenant's limits; says when to come again."""
 
-    def __init__(self, message: str, code: str, seconds: float, headers: dict[str, str]) -> None:
-        super().__init__(message, None, code)
-        self.headers = {"retry-after": str(max(1, ceil(seconds))), **headers}
+    headers: Mapping[str, str] = {}
+
+    @classmethod
+    def of(
+        cls, message: str, code: str, seconds: float, headers: Mapping[str, str]
+    ) -> "LimitReached":
+        """Say which limit, and after how many seconds it may be tried again."""
+        error = cls(message, None, code)
+        error.headers = {"retry-after": str(max(1, ceil(seconds))), **headers}
+        return error
 
 
 @dataclass
@@ -96,7 +103,7 @@ class RateLimits:
     async def admit(self, tenant_id: str, limits: Limits) -> Allowance:
         """Count one request; raise LimitReached when it is one too many."""
         if self._running[tenant_id] >= limits.concurrent_requests:
-            raise LimitReached(
+            raise LimitReached.of(
                 f"At most {limits.concurrent_requests} requests may run at the same time.",
                 "concurrent_requests_exceeded",
                 1,
@@ -147,7 +154,7 @@ class RateLimits:
         headers = requests.headers() | tokens.headers()
         for window, exceeded in ((requests, not counted), (tokens, tokens.remaining <= 0)):
             if exceeded:
-                raise LimitReached(
+                raise LimitReached.of(
                     f"Rate limit reached: {window.limit} {window.name} a minute."
                     f" Please try again in {max(1, ceil(window.seconds))} s.",
                     "rate_limit_exceeded",

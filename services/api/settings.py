@@ -71,5 +71,7 @@ class ApiSettings(
 
     default_max_tokens: int = Field(512, ge=1)
     """Length of an answer when the caller names none."""
+    stream_stall_seconds: Seconds = 30
+    """A stream ends when its reader has taken nothing of what waits for it for this long."""
     inference_timeout_seconds: Seconds = 600
     """Longest silence of the inference service within one answer."""

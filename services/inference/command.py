@@ -21,6 +21,8 @@ def vllm_command(settings: InferenceSettings, entry: BaseModelEntry) -> list[str
         "dtype": entry.dtype,
         "max-model-len": entry.context_length,
         "max-num-seqs": settings.inference_max_num_seqs,
+        # The guard says who is next; see admission.py.
+        "scheduling-policy": "priority",
         # As in training; and fixed, so that no request and no changed file can bring others.
         "tokenizer": settings.chat_folder,
         "chat-template": settings.chat_folder / "chat_template.jinja",
@@ -34,6 +36,10 @@ def vllm_command(settings: InferenceSettings, entry: BaseModelEntry) -> list[str
     flags = ["enable-lora", "disable-uvicorn-access-log", "disable-fastapi-docs"]
     if settings.inference_device == "cpu":
         options["kv-cache-memory-bytes"] = int(settings.inference_kv_cache_gb * 2**30)
+        # Everybody waits while a step is computed; and one long prompt leaves most of it to others.
+        step = max(settings.inference_step_tokens, settings.inference_max_num_seqs)
+        options["max-num-batched-tokens"] = step
+        options["long-prefill-token-threshold"] = step // 4
         flags.append("enforce-eager")
     for name, value in options.items():
         command += [f"--{name}", str(value)]

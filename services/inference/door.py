@@ -1,20 +1,25 @@
-"""The asyncio rim of admission: requests wait here for a place, run, and can be put out."""
+"""The asyncio rim of admission: requests wait here for their turn, run, and can be put out."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from services.inference.admission import Admission, Ticket
 from shared.clock import Clock
-from shared.errors import NotFound, UpstreamUnavailable
+from shared.errors import NotFound, RateLimited, UpstreamUnavailable
 
 Signal = asyncio.Future[None]
 """Something that happens once."""
+Work = Callable[[Signal, int], Awaitable[None]]
+"""Runs a request; gets the signal to end it, and what its tenant holds: the more, the less urgent.
+"""
+_running_loop = asyncio.get_running_loop
 
 
 def signal() -> Signal:
     """Return a signal that has not happened."""
-    return asyncio.get_running_loop().create_future()
+    return _running_loop().create_future()
 
 
 @dataclass
@@ -22,15 +27,25 @@ class Visit:
     """One request at the door or behind it."""
 
     ticket: Ticket
-    turn: Signal = field(default_factory=signal)
-    """It may run; or it fails, with the reason."""
+    turn: asyncio.Future[int] = field(default_factory=lambda: _running_loop().create_future())
+    """It may run: what its tenant holds with it; or it fails, with the reason."""
     abort: Signal = field(default_factory=signal)
     """It must end now: its adapter is being evicted."""
     ended: Signal = field(default_factory=signal)
 
 
+@dataclass(frozen=True)
+class Guest:
+    """What a request says of itself at the door."""
+
+    tenant: str
+    adapter: str | None
+    """None for the base model."""
+    slots: int
+
+
 class Door:
-    """Admits the requests of adapters by policy, and shuts for adapters that are being evicted."""
+    """Admits requests by policy, and shuts for adapters that are being evicted."""
 
     def __init__(
         self, policy: Admission, clock: Clock, max_waiting: int, prefetch: Callable[[str], None]
@@ -42,33 +57,31 @@ class Door:
         self._visits: dict[Ticket, Visit] = {}
         self._refused: set[str] = set()
 
-    async def run(
-        self, adapter: str, left: Signal, work: Callable[[Signal], Awaitable[None]]
-    ) -> None:
-        """Wait for a place, unless the client has ``left``, and run ``work(abort)``.
+    async def run(self, guest: Guest, left: Signal, work: Work) -> None:
+        """Wait for a turn, unless the client has ``left``, and run ``work``.
 
-        Raises NotFound when the adapter is (or meanwhile gets) evicted, UpstreamUnavailable when
-        too many wait already.
+        Raises NotFound when the adapter is (or meanwhile gets) evicted, RateLimited when too many
+        requests of the tenant are here already.
         """
-        if adapter in self._refused:
-            raise _gone(adapter)
-        if len(self._policy.waiting) >= self._max_waiting:
-            raise UpstreamUnavailable("too many requests are waiting for a model")
-        ticket = self._policy.arrive(adapter)
+        if guest.adapter in self._refused:
+            raise _gone(guest.adapter)
+        if self._policy.present(guest.tenant) >= self._max_waiting:
+            raise RateLimited("too many requests of this tenant are waiting")
+        ticket = self._policy.arrive(guest.tenant, guest.adapter, guest.slots)
         visit = self._visits[ticket] = Visit(ticket)
         try:
             self._admit()
-            await asyncio.wait({visit.turn, left}, return_when=asyncio.FIRST_COMPLETED)
+            waited: set[asyncio.Future[Any]] = {visit.turn, left}
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             if visit.turn.done():
-                visit.turn.result()
-                await work(visit.abort)
+                await work(visit.abort, visit.turn.result())
         finally:
             del self._visits[ticket]
             visit.ended.set_result(None)
-            self._policy.leave(ticket)
+            self._policy.leave(ticket, self._clock())
             self._admit()
         if visit.abort.done():
-            raise _gone(adapter)
+            raise _gone(guest.adapter)
 
     async def shut(self, adapter: str, drain_seconds: float) -> None:
         """Refuse the adapter from now on; let its running requests end, then abort them.
@@ -92,7 +105,7 @@ class Door:
         for ticket in self._policy.admit(self._clock()):
             turn = self._visits[ticket].turn
             if not turn.done():
-                turn.set_result(None)
+                turn.set_result(self._policy.held(ticket.tenant))
         upcoming = self._policy.next_adapter()
         if upcoming is not None and upcoming not in self._refused:
             self._prefetch(upcoming)
@@ -103,5 +116,5 @@ async def _all_ended(visits: list[Visit], seconds: float) -> bool:
     return not pending or not (await asyncio.wait(pending, timeout=seconds))[1]
 
 
-def _gone(adapter: str) -> NotFound:
+def _gone(adapter: str | None) -> NotFound:
     return NotFound(f"The model `{adapter}` does not exist.", param="model", code="model_not_found")

@@ -16,7 +16,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.inference.admission import Admission
-from services.inference.door import Door, Signal, signal
+from services.inference.door import Door, Guest, Signal
+from services.inference.outbox import Outbox
 from services.inference.plain_text import TextsAsTrained
 from services.inference.refusals import REFUSALS
 from services.inference.reports import Reports
@@ -31,9 +32,14 @@ from shared.errors import (
     UpstreamUnavailable,
 )
 from shared.ids import is_adapter_id
+from shared.settings import TENANT_HEADER
 from shared.storage import LocalStore
 
 _EVICT = "/internal/adapters/"
+SYSTEM = "system"
+"""The tenant of requests without one: the canary, and the check before a model is published."""
+PROMPT_BYTES_PER_SLOT = 1024
+"""Reading so much costs the engine about as much as writing a short answer."""
 _KEPT_HEADERS = {b"host", b"content-type", b"accept"}
 """Others can steer vLLM: X-Request-Id names requests, X-data-parallel-rank chooses an engine."""
 
@@ -50,7 +56,12 @@ class Guard:
         self._texts = TextsAsTrained(entry.folder(settings.models_dir))
         self._store = LocalStore(settings.store_dir)
         self._reports = Reports(settings.inference_state_dir)
-        policy = Admission(entry.serving.max_loras, settings.inference_slice_seconds)
+        policy = Admission(
+            settings.inference_max_num_seqs,
+            entry.serving.max_loras,
+            settings.inference_tenant_share,
+            settings.inference_slice_seconds,
+        )
         self._door = Door(policy, time.monotonic, settings.inference_max_waiting, self._prefetch)
         self._loading: dict[str, asyncio.Task[Any]] = {}
         self._state: Any = None
@@ -135,24 +146,35 @@ class Guard:
             # vLLM would answer 400 where the adapter cannot be loaded any more.
             raise UpstreamUnavailable("the engine has ended")
         body = await _read_body(receive, self._settings.inference_max_body_bytes)
-        model = _model_of(body)
-        body = await asyncio.to_thread(self._texts.rewrite, body)
+        guest = self._guest(scope, body)
         left = asyncio.ensure_future(_disconnect(receive))
+        outbox = Outbox(answer.send)
+
+        async def work(abort: Signal, held: int) -> None:
+            # Only now: a flood's texts shall not be read ahead of their turn.
+            texts = await asyncio.to_thread(self._texts.rewrite, body)
+            sender = answer.until(abort, outbox.put)
+            if guest.adapter is not None:
+                sender = REFUSALS.explaining(guest.adapter, sender)
+            await self._pass(scope, _replay(_ranked(texts, held), left, abort), sender)
+
         try:
-            if model == self._base_model:
-                await self._pass(scope, _replay(body, left, signal()), answer.send)
-                return
-            # The folder is looked for before vLLM hears the name, which it would never forget.
-            if not is_adapter_id(model) or not self._store.adapter(model).is_dir():
-                raise NotFound(f"The model `{model}` does not exist.", code="model_not_found")
-
-            async def work(abort: Signal) -> None:
-                sender = REFUSALS.explaining(model, answer.until(abort))
-                await self._pass(scope, _replay(body, left, abort), sender)
-
-            await self._door.run(model, left, work)
+            await self._door.run(guest, left, work)
+            await outbox.finish()
         finally:
+            outbox.close()
             left.cancel()
+
+    def _guest(self, scope: Scope, body: bytes) -> Guest:
+        """Return who asks for what; raise NotFound for a model that does not exist."""
+        asked = _asked(body)
+        model: str = asked["model"]
+        tenant = dict(scope["headers"]).get(TENANT_HEADER.encode(), b"").decode("latin-1")
+        is_base = model == self._base_model
+        # The folder is looked for before vLLM hears the name, which it would never forget.
+        if not is_base and not (is_adapter_id(model) and self._store.adapter(model).is_dir()):
+            raise NotFound(f"The model `{model}` does not exist.", code="model_not_found")
+        return Guest(tenant or SYSTEM, None if is_base else model, _slots(asked, len(body)))
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(name, value) for name, value in scope["headers"] if name in _KEPT_HEADERS]
@@ -196,12 +218,13 @@ class _Answer:
         self.started = True
         await self._send(message)
 
-    def until(self, abort: Signal) -> Send:
-        """Return a ``send`` that falls silent once ``abort`` has happened."""
+    def until(self, abort: Signal, put: Send) -> Send:
+        """Return a ``put`` that falls silent once ``abort`` has happened."""
 
         async def send(message: Message) -> None:
             if not abort.done():
-                await self.send(message)
+                self.started = True
+                await put(message)
 
         return send
 
@@ -220,14 +243,29 @@ async def _read_body(receive: Receive, limit: int) -> bytes:
     return bytes(body)
 
 
-def _model_of(body: bytes) -> str:
+def _asked(body: bytes) -> dict[str, Any]:
     try:
-        model = json.loads(body)["model"]
+        asked: Any = json.loads(body)
+        model = asked["model"]
     except (ValueError, KeyError, TypeError, RecursionError):
         model = None
     if not isinstance(model, str):
         raise InvalidRequest("the body must be a JSON object with a model", param="model")
-    return model
+    return dict(asked)
+
+
+def _slots(asked: dict[str, Any], size: int) -> int:
+    """Return the weight of a request: its sequences, and what must be read before they begin."""
+    prompt, n = asked.get("prompt"), asked.get("n")
+    prompts = 1
+    if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
+        prompts = len(prompt)
+    return prompts * (n if isinstance(n, int) and n > 0 else 1) + size // PROMPT_BYTES_PER_SLOT
+
+
+def _ranked(body: bytes, held: int) -> bytes:
+    """Add vLLM's priority: who holds less goes first among those that have not begun."""
+    return json.dumps(json.loads(body) | {"priority": held}).encode()
 
 
 async def _disconnect(receive: Receive) -> None:

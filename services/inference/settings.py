@@ -34,6 +34,13 @@ class InferenceSettings(StoreSettings, ServedModelSettings):
     list such as ``0-7`` pins one thread to each of these cores and sets their number."""
     inference_kv_cache_gb: float = Field(default=1, gt=0)
     inference_max_num_seqs: int = Field(default=64, ge=1)
+    """Sequences in one batch: the slots that the tenants share."""
+    inference_tenant_share: float = Field(default=0.5, gt=0, lt=1)
+    """Part of the slots, and of the adapters that run at once, for a tenant that is alone. With
+    each further busy tenant it gets less; some room is always left for the next one."""
+    inference_step_tokens: int = Field(default=256, ge=64)
+    """Most tokens computed in one step on a CPU, during which everybody waits; a quarter of them
+    of one prompt. (On a GPU vLLM's own limits hold.)"""
     inference_cached_adapters: int = Field(default=32, ge=1)
     """Adapters kept in memory; those in use at once are the catalog's ``max_loras``."""
 
@@ -41,7 +48,7 @@ class InferenceSettings(StoreSettings, ServedModelSettings):
     inference_slice_seconds: Seconds = 2
     """An adapter keeps its place this long while requests of others wait for one."""
     inference_max_waiting: int = Field(default=1000, ge=1)
-    """Requests waiting for a place beyond this number are answered 503."""
+    """Requests of one tenant beyond this number, waiting and running, are answered 429."""
     inference_drain_seconds: Seconds = 5
     """Before an adapter is evicted its requests may run on for this long; then they are aborted."""
 

@@ -91,10 +91,12 @@ class _Impatient(psycopg.Connection[Any]):
     """
 
     answer_seconds = ANSWER_SECONDS
+    GRACE_SECONDS = 1.0
+    """The server's own limit comes first where it works: it leaves the connection usable."""
 
     def wait(self, gen: PQGen[V], interval: float = 0.1, timeout: float | None = None) -> V:
         try:
-            return super().wait(gen, interval, timeout or self.answer_seconds)
+            return super().wait(gen, interval, timeout or self.answer_seconds + self.GRACE_SECONDS)
         except psycopg.errors._WaitTimeout:
             self.close()
             raise psycopg.OperationalError(

@@ -1,5 +1,6 @@
 """Work for a caller ends when the caller leaves: nobody reads the answer, the engine is wanted."""
 
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 from typing import TypeVar
@@ -8,11 +9,13 @@ import anyio
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from shared.errors import TailorError
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 async def while_connected(request: Request, work: Callable[[], Awaitable[T]]) -> T:
@@ -34,9 +37,14 @@ async def while_connected(request: Request, work: Callable[[], Awaitable[T]]) ->
 
 
 class EventStream(StreamingResponse):
-    """A streamed answer that notices at once when its reader leaves, even between two tokens."""
+    """A streamed answer that notices at once when its reader leaves, even between two tokens.
 
-    def __init__(self, events: AsyncGenerator[bytes], resources: AsyncExitStack) -> None:
+    It ends, too, when its reader takes nothing for ``stall_seconds`` although there is something.
+    """
+
+    def __init__(
+        self, events: AsyncGenerator[bytes], resources: AsyncExitStack, stall_seconds: float
+    ) -> None:
         super().__init__(
             events,
             media_type="text/event-stream",
@@ -44,6 +52,7 @@ class EventStream(StreamingResponse):
         )
         self._events = events
         self._resources = resources
+        self._stall_seconds = stall_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Send the events; whatever happens, close them and what they came from."""
@@ -51,10 +60,20 @@ class EventStream(StreamingResponse):
             group.start_soon(_cancel_on_disconnect, receive, group.cancel_scope)
             try:
                 async with aclosing(self._events):
-                    await self.stream_response(send)
+                    await self.stream_response(self._watched(send))
+            except TimeoutError:
+                log.info("a stream was ended: nobody reads it")
             except OSError:
                 pass  # uvicorn says by it that the reader has left
             group.cancel_scope.cancel()
+
+    def _watched(self, send: Send) -> Send:
+        async def watched(message: Message) -> None:
+            # Returns at once until the buffers on the way to the reader are full.
+            with anyio.fail_after(self._stall_seconds):
+                await send(message)
+
+        return watched
 
 
 async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:

@@ -9,15 +9,16 @@ import hmac
 import json
 import time
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import httpx
 from anyio import to_thread
 
-from services.api.completions import answers, upstream
-from services.api.completions.answers import Label, Shape
+from services.api.completions import answers, fanout, upstream
+from services.api.completions.answers import Json, Label, Shape
 from services.api.completions.connection import EventStream
 from services.api.completions.metering import Meter
 from services.api.completions.schemas import CompletionOptions
@@ -29,6 +30,7 @@ from shared.catalog import BaseModelEntry
 from shared.db import tenant_transaction
 from shared.errors import Conflict, InvalidRequest, TailorError
 from shared.ids import new_id
+from shared.settings import TENANT_HEADER
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ async def prepare(
 ) -> Call:
     """Find the model and build the upstream request; raise what is wrong with it."""
     tenant_id = allowance.tenant_id
-    target = await to_thread.run_sync(_target, parts, tenant_id, asked.model)
+    async with parts.look_ups.of(tenant_id):
+        target = await to_thread.run_sync(_target, parts, tenant_id, asked.model)
     label = Label(new_id(shape.id_prefix), int(time.time()), asked.model)
     meter = Meter(parts.metrics, tenant_id, asked.model, is_adapter=target.is_adapter, n=asked.n)
     body = _body(parts, tenant_id, asked, target)
@@ -78,10 +81,21 @@ async def answer(call: Call) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(call.settle)
         with call.meter.noting_refusal():
-            found = await upstream.read_whole(await _open(call, stack))
+            bodies = enumerate(fanout.pieces(call.body))
+            works = [partial(_answered, call, number, body) for number, body in bodies]
+            found = fanout.joined(await fanout.gathered(works))
         call.meter.count_whole(found.get("usage"))
         call.meter.outcome = "ok"
         return answers.whole(call.shape, call.label, found)
+
+
+async def _answered(call: Call, number: int, body: dict[str, Any]) -> dict[str, Any]:
+    async with AsyncExitStack() as stack:
+        found = await upstream.read_whole(await _open(call, body, stack))
+    found = fanout.numbered(found, number, call.asked.n)
+    # Counted now: the caller may leave before the other pieces have come.
+    call.meter.count({**found, "choices": found["choices"][:1]})
+    return found
 
 
 async def stream(call: Call) -> EventStream:
@@ -89,11 +103,21 @@ async def stream(call: Call) -> EventStream:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(call.settle)
         with call.meter.noting_refusal():
-            events = upstream.events(await _open(call, stack))
+            bodies = enumerate(fanout.pieces(call.body))
+            events = fanout.merged([_events(call, number, body) for number, body in bodies])
             stack.push_async_callback(events.aclose)
             first = await _first(events, call)
         resources = stack.pop_all()
-    return EventStream(_relay(call, first, events), resources)
+    stall_seconds = call.parts.settings.stream_stall_seconds
+    return EventStream(_relay(call, first, events), resources, stall_seconds)
+
+
+async def _events(call: Call, number: int, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+    async with AsyncExitStack() as stack:
+        events = upstream.events(await _open(call, body, stack))
+        async with aclosing(events):
+            async for event in events:
+                yield fanout.numbered(event, number, call.asked.n)
 
 
 def _target(parts: Parts, tenant_id: str, name: str) -> Target:
@@ -141,22 +165,23 @@ def cache_salt(key: str, tenant_id: str) -> str:
     return hmac.new(key.encode(), tenant_id.encode(), hashlib.sha256).hexdigest()
 
 
-async def _open(call: Call, stack: AsyncExitStack) -> httpx.Response:
+async def _open(call: Call, body: dict[str, Any], stack: AsyncExitStack) -> httpx.Response:
     try:
-        return await _enter(call, stack, call.body)
+        return await _enter(call, stack, body)
     except upstream.ContextLengthExceeded:
         if call.asked.answer_tokens() is not None:
             raise
     # Our default was too long for this prompt: null takes what room there is.
-    return await _enter(call, stack, call.body | {"max_tokens": None})
+    return await _enter(call, stack, body | {"max_tokens": None})
 
 
 async def _enter(call: Call, stack: AsyncExitStack, body: dict[str, Any]) -> httpx.Response:
-    post = upstream.posted(call.parts.inference, call.shape, body, call.asked.model)
+    headers = {TENANT_HEADER: call.allowance.tenant_id}
+    post = upstream.posted(call.parts.inference, call.shape, body, call.asked.model, headers)
     return await stack.enter_async_context(post)
 
 
-async def _first(events: AsyncGenerator[dict[str, Any]], call: Call) -> dict[str, Any]:
+async def _first(events: AsyncGenerator[Json], call: Call) -> Json:
     try:
         first = await anext(events)
     except (upstream.BrokenStream, StopAsyncIteration) as error:
@@ -166,11 +191,9 @@ async def _first(events: AsyncGenerator[dict[str, Any]], call: Call) -> dict[str
     return first
 
 
-async def _relay(
-    call: Call, first: dict[str, Any], events: AsyncGenerator[dict[str, Any]]
-) -> AsyncGenerator[bytes]:
+async def _relay(call: Call, first: Json, events: AsyncGenerator[Json]) -> AsyncGenerator[bytes]:
     try:
-        event: dict[str, Any] | None = first
+        event: Json | None = first
         while event is not None:
             if "error" in event:
                 raise _error_in(event, call)
@@ -186,7 +209,7 @@ async def _relay(
     yield b"data: [DONE]\n\n"
 
 
-def _pieces(call: Call, event: dict[str, Any]) -> list[dict[str, Any]]:
+def _pieces(call: Call, event: Json) -> list[dict[str, Any]]:
     wants_usage = bool(call.asked.stream_options and call.asked.stream_options.include_usage)
     if event.get("choices"):
         piece = answers.chunk(call.shape, call.label, event)
@@ -196,7 +219,7 @@ def _pieces(call: Call, event: dict[str, Any]) -> list[dict[str, Any]]:
     return []
 
 
-def _error_in(event: dict[str, Any], call: Call) -> TailorError:
+def _error_in(event: Json, call: Call) -> TailorError:
     error = event["error"]
     status = error.get("code") if isinstance(error, dict) else None
     status = status if isinstance(status, int) else 500

@@ -48,13 +48,17 @@ def away() -> UpstreamUnavailable:
 
 @asynccontextmanager
 async def posted(
-    client: httpx.AsyncClient, shape: Shape, body: Mapping[str, Any], model: str
+    client: httpx.AsyncClient,
+    shape: Shape,
+    body: Mapping[str, Any],
+    model: str,
+    headers: Mapping[str, str],
 ) -> AsyncIterator[httpx.Response]:
     """Send a request and yield the answer, its body unread; leaving aborts it upstream.
 
     Raises what the caller should see, speaking of ``model``, for any answer but 200.
     """
-    request = client.build_request("POST", shape.path, json=body)
+    request = client.build_request("POST", shape.path, json=body, headers=headers)
     try:
         response = await client.send(request, stream=True)
     except httpx.TransportError as error:

@@ -25,7 +25,7 @@ def check_room(parts: Parts, tenant_id: str, most_bytes: int, coming: int) -> No
     with tenant_transaction(parts.tenant_engine, tenant_id) as session:
         stored = int(session.scalar(select(func.sum(kept.c.bytes))) or 0)
     if stored + coming > most_bytes:
-        raise LimitReached(
+        raise LimitReached.of(
             f"Your files take {stored} bytes, and with this one they would take more than the"
             f" {most_bytes} that are yours. Delete some; their room is free within a minute.",
             "storage_limit_exceeded",

@@ -199,7 +199,7 @@ def _refuse_a_long_queue(session: Session, tenant_id: str, most_queued: int) -> 
     )
     waiting = owned_by(tenant_id, FineTuningJob).where(FineTuningJob.state.in_(NOT_STARTED))
     if (session.scalar(select(func.count()).select_from(waiting.subquery())) or 0) >= most_queued:
-        raise LimitReached(
+        raise LimitReached.of(
             f"At most {most_queued} of your jobs may wait at a time; cancel one, or wait.",
             "queued_jobs_exceeded",
             60,

@@ -259,7 +259,10 @@ def upstream_server() -> Iterator[Upstream]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 64
+
+    server = Server(("127.0.0.1", 0), Handler)
     upstream.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
@@ -299,12 +302,15 @@ def tenant(api: Api) -> Tenant:
 
 @pytest.fixture(scope="session")
 def metered(
-    api_database: Database, upstream_server: Upstream, session_broker: Broker
+    postgres: PostgresServer, upstream_server: Upstream, session_broker: Broker
 ) -> Iterator[Api]:
-    """A second API on the same database, with a broker that counts requests and tokens."""
+    """An API with a broker that counts requests and tokens."""
     quick = {"key_cache_seconds": 0.05}
     url, broker = upstream_server.url, session_broker.url
-    with running_api(api_database, url, broker, **quick) as running:
+    with (
+        postgres.fresh_database() as database,
+        running_api(database, url, broker, **quick) as running,
+    ):
         yield running
 
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from services.api.settings import ApiSettings
-from tests.conftest import PostgresServer, wait_until
+from tests.conftest import Database, PostgresServer, wait_until
 from tests.services.api.conftest import Api, Tenant, Upstream, running_api
 
 ORIGINS = ("https://chat.example.com", "http://localhost:*", "https://*.corp.example")
@@ -87,10 +87,15 @@ def test_a_page_may_read_answers_errors_and_what_they_say_about_limits(open_api:
         assert {"x-request-id", "retry-after"} <= set(exposed.split(", "))
 
 
-def test_without_the_setting_no_origin_is_allowed(api: Api, tenant: Tenant) -> None:
-    assert preflight(api, "http://localhost:3000").status_code == 401
-    answer = tenant.http.get("/v1/models", headers={"origin": "http://localhost:3000"})
+def test_without_the_setting_only_pages_of_this_machine_may_call(api: Api) -> None:
+    assert preflight(api, "http://localhost:3000").status_code == 200
+    answer = preflight(api, "https://chat.example.com")
     assert "access-control-allow-origin" not in answer.headers
+
+
+def test_an_empty_setting_allows_no_origin(database: Database, upstream: Upstream) -> None:
+    with running_api(database, upstream.url, cors_origins=()) as api:
+        assert preflight(api, "http://localhost:3000").status_code == 401
 
 
 def test_a_star_alone_allows_every_page(postgres: PostgresServer, upstream: Upstream) -> None:

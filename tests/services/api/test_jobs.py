@@ -289,7 +289,7 @@ def test_an_ended_job_cannot_be_cancelled(api: Api, tenant: Tenant, end: State) 
 
 
 def test_a_paused_job_is_resumed_and_nobody_elses(api: Api, tenant: Tenant) -> None:
-    job_id = tenant.create_job()["id"]
+    job_id = api.validated(tenant.create_job()["id"])
     advance(api, job_id, State.STARTING, State.RUNNING, State.PUBLISHING)
     with transaction(api.system) as session:
         error = {"code": "inference_away", "message": "kept", "param": None}
@@ -304,7 +304,7 @@ def test_a_paused_job_is_resumed_and_nobody_elses(api: Api, tenant: Tenant) -> N
 
 @pytest.mark.parametrize("path", [[], [State.STARTING, State.RUNNING], [State.CANCELLED]])
 def test_only_a_paused_job_can_be_resumed(api: Api, tenant: Tenant, path: list[State]) -> None:
-    job_id = tenant.create_job()["id"]
+    job_id = api.validated(tenant.create_job()["id"])
     advance(api, job_id, *path)
     with pytest.raises(openai.ConflictError) as caught:
         tenant.openai.fine_tuning.jobs.resume(job_id)

@@ -174,10 +174,10 @@ def test_own_limits_lie_over_the_deployments_and_can_be_taken_back(
 
 @pytest.fixture
 def silent(
-    api_database: Database, upstream_server: Upstream, broker: Broker
+    database: Database, upstream_server: Upstream, broker: Broker
 ) -> Iterator[tuple[Api, Broker]]:
     """An API whose Redis is about to go."""
-    with running_api(api_database, upstream_server.url, broker.url) as running:
+    with running_api(database, upstream_server.url, broker.url) as running:
         yield running, broker
 
 

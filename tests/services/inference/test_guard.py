@@ -33,6 +33,7 @@ class Engine:
         self.removed: list[int] = []
         self.served: list[tuple[str, dict[str, str]]] = []
         self.running: list[str] = []
+        self.priorities: list[int] = []
         self.release = asyncio.Event()
         self.release.set()
         self.openai_serving_models = SimpleNamespace(
@@ -47,7 +48,9 @@ class Engine:
         self.removed.append(number)
 
     async def complete(self, request: Request) -> JSONResponse:
-        model = (await request.json())["model"]
+        body = await request.json()
+        model = body["model"]
+        self.priorities.append(body["priority"])
         if model != BASE:
             await self.resolve(model)
         self.running.append(model)
@@ -101,10 +104,17 @@ class Service:
         (self.store / "adapters" / adapter).mkdir(parents=True)
         return adapter
 
-    async def ask(self, model: Any, **options: Any) -> httpx.Response:
-        return await self.client.post("/v1/chat/completions", json={"model": model}, **options)
+    async def ask(
+        self, model: Any, tenant: str = "", body: dict[str, Any] | None = None, **options: Any
+    ) -> httpx.Response:
+        """Ask as the gateway does; a model belongs to a tenant of its own unless one is named."""
+        options["headers"] = {"x-tailor-tenant": tenant or str(model)} | options.get("headers", {})
+        asked = {"model": model} | (body or {})
+        return await self.client.post("/v1/chat/completions", json=asked, **options)
 
-    async def ask_and_leave(self, model: str, left: asyncio.Event) -> list[Message]:
+    async def ask_and_leave(
+        self, model: str, left: asyncio.Event, reads: bool = True
+    ) -> list[Message]:
         """Ask as a server passes on a client that leaves at ``left``; return what it was sent."""
         body = [{"type": "http.request", "body": json.dumps({"model": model}).encode()}]
         sent: list[Message] = []
@@ -116,6 +126,8 @@ class Service:
             return {"type": "http.disconnect"}
 
         async def send(message: Message) -> None:
+            if not reads:
+                await left.wait()
             sent.append(message)
 
         scope = {
@@ -123,7 +135,10 @@ class Service:
             "method": "POST",
             "path": "/v1/chat/completions",
             "query_string": b"",
-            "headers": [(b"authorization", b"Bearer internal")],
+            "headers": [
+                (b"authorization", b"Bearer internal"),
+                (b"x-tailor-tenant", model.encode()),
+            ],
         }
         await self.app(scope, receive, send)
         return sent
@@ -137,7 +152,8 @@ async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         "INFERENCE_SECRET": "internal",
         "INFERENCE_STATE_DIR": tmp_path / "state",
         "INFERENCE_DRAIN_SECONDS": 0.05,
-        "INFERENCE_MAX_BODY_BYTES": 1000,
+        "INFERENCE_MAX_BODY_BYTES": 3000,
+        "INFERENCE_MAX_WAITING": 60,
     }
     for name, value in settings.items():
         monkeypatch.setenv(f"TAILOR_{name}", str(value))
@@ -229,7 +245,7 @@ async def test_any_other_model_name_is_refused_before_vllm_hears_it(
         (b'{"model": 3}', 400),
         ("{'モデル'}".encode(), 400),
         (b"[" * 900, 400),
-        (b" " * 1001, 413),
+        (b" " * 3001, 413),
     ],
 )
 async def test_a_bad_body_is_refused(service: Service, body: bytes, status: int) -> None:
@@ -350,3 +366,95 @@ async def test_eviction_can_be_repeated(service: Service) -> None:
     adapter = new_id("ad_")
     for _ in range(2):
         assert (await service.client.delete(f"/internal/adapters/{adapter}")).status_code == 200
+
+
+def flood(service: Service, count: int, **body: Any) -> list[asyncio.Task[httpx.Response]]:
+    return [
+        asyncio.create_task(service.ask(BASE, tenant="flooding", body=body)) for _ in range(count)
+    ]
+
+
+async def test_a_tenant_holds_its_share_of_the_engine_and_another_is_let_in_at_once(
+    service: Service,
+) -> None:
+    service.engine.release.clear()
+    asked = flood(service, 50)
+    await until(lambda: len(service.engine.running) == 32)
+    asked.append(asyncio.create_task(service.ask(BASE, tenant="other")))
+    await until(lambda: len(service.engine.running) == 33)
+    # vLLM takes what has not begun in this order.
+    assert service.engine.priorities[-1] == 1
+    assert max(service.engine.priorities) == 32
+    service.engine.release.set()
+    assert {answer.status_code for answer in await asyncio.gather(*asked)} == {200}
+
+
+@pytest.mark.parametrize(
+    ("body", "running"),
+    [
+        ({"n": 8}, 4),
+        ({"prompt": ["a", "b", "c", "d"]}, 8),
+        ({"prompt": ["a", "b", "c", "d"], "n": 4}, 2),
+        ({"prompt": "x" * 2048}, 10),
+        ({"prompt": [1, 2, 3]}, 32),
+    ],
+)
+async def test_a_request_weighs_its_answers_and_its_prompt(
+    service: Service, body: dict[str, Any], running: int
+) -> None:
+    service.engine.release.clear()
+    asked = flood(service, 40, **body)
+    await until(lambda: len(service.engine.running) >= running)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert len(service.engine.running) == running
+    service.engine.release.set()
+    await asyncio.gather(*asked)
+
+
+async def test_requests_without_a_tenant_do_not_wait_behind_any(service: Service) -> None:
+    service.engine.release.clear()
+    asked = flood(service, 50)
+    await until(lambda: len(service.engine.running) == 32)
+    body = {"model": BASE, "prompt": [0]}
+    asked.append(asyncio.create_task(service.client.post("/v1/chat/completions", json=body)))
+    await until(lambda: len(service.engine.running) == 33)
+    service.engine.release.set()
+    await asyncio.gather(*asked)
+    assert all("x-tailor-tenant" not in headers for _, headers in service.engine.served)
+
+
+async def test_a_full_queue_is_its_tenants_own(service: Service) -> None:
+    service.engine.release.clear()
+    asked = flood(service, 60)
+    await until(lambda: len(service.engine.running) == 32)
+    refused = await service.ask(BASE, tenant="flooding")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    asked.append(asyncio.create_task(service.ask(BASE, tenant="other")))
+    await until(lambda: len(service.engine.running) == 33)
+    service.engine.release.set()
+    await asyncio.gather(*asked)
+
+
+async def test_one_tenants_adapters_leave_places_for_others(service: Service) -> None:
+    service.engine.release.clear()
+    own, other = [service.publish() for _ in range(4)], service.publish()
+    asked = [asyncio.create_task(service.ask(model, tenant="four")) for model in own]
+    await until(lambda: len(service.engine.running) == 2)
+    asked.append(asyncio.create_task(service.ask(other)))
+    await until(lambda: other in service.engine.running)
+    service.engine.release.set()
+    await asyncio.gather(*asked)
+
+
+async def test_an_answer_that_nobody_reads_holds_no_place(service: Service) -> None:
+    adapters, left = [service.publish() for _ in range(5)], asyncio.Event()
+    unread = asyncio.create_task(service.ask_and_leave(adapters[0], left, reads=False))
+    await until(lambda: len(service.engine.served) == 1)
+    service.engine.release.clear()
+    asked = [asyncio.create_task(service.ask(adapter)) for adapter in adapters[1:]]
+    await until(lambda: len(service.engine.running) == 4)
+    assert not unread.done()
+    left.set()
+    service.engine.release.set()
+    await asyncio.gather(*asked, unread)
