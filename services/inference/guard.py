@@ -53,7 +53,7 @@ class Guard:
         self._app = app
         self._settings = settings
         self._base_model = entry.name
-        self._texts = TextsAsTrained(entry.folder(settings.models_dir))
+        self._texts = TextsAsTrained(entry.folder(settings.models_dir), entry.context_length)
         self._store = LocalStore(settings.store_dir)
         self._reports = Reports(settings.inference_state_dir)
         policy = Admission(

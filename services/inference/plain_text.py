@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp
 
-from shared.chat.encoder import ChatEncoder, Unmaskable
+from shared.chat.encoder import ChatEncoder, TooLong, Unmaskable
 from shared.errors import InvalidRequest
 
 AS_TRAINED = "tailor_prompt_as_trained"
@@ -24,8 +24,9 @@ AS_TRAINED = "tailor_prompt_as_trained"
 class TextsAsTrained:
     """Rewrites the bodies of requests for one base model."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, context_length: int) -> None:
         self._base = base
+        self._context_length = context_length
 
     @cached_property
     def _encoder(self) -> ChatEncoder:
@@ -70,7 +71,15 @@ class TextsAsTrained:
         prompts = [prompt] if isinstance(prompt, str) else prompt
         if not isinstance(prompts, list) or not all(isinstance(text, str) for text in prompts):
             raise InvalidRequest("must be a text or a list of texts", "prompt")
+        chats = [[{"role": "user", "content": text}] for text in prompts]
         try:
-            return [self._encoder.prompt([{"role": "user", "content": p}]) for p in prompts]
+            return [self._encoder.prompt(chat, self._context_length) for chat in chats]
+        except TooLong as error:
+            message = (
+                f"This model's maximum context length is {self._context_length} tokens, and the "
+                f"prompt is longer: {error}"
+            )
+            # As vLLM names what is too long; the gateway knows what the caller calls it.
+            raise InvalidRequest(message, "input_tokens", "context_length_exceeded") from None
         except Unmaskable as error:
             raise InvalidRequest(str(error), "prompt") from None

@@ -4,6 +4,7 @@ An error's text may name the adapter inside; it leaves with the model's public n
 """
 
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,6 +28,9 @@ TOO_LONG_PARAMS = {"input_tokens", "input_text", "max_tokens", "max_completion_t
 MAX_EVENT_BYTES = 2**20
 REFUSALS = {"adapter_refused", "base_not_served"}
 """Codes of our own guard for an adapter that exists and must not be served."""
+
+_INTERNAL_NAMES = re.compile(r" \(parameter=\w+, value=[^()]*\)$")
+"""What vLLM adds to its messages; callers know the parameter by another name."""
 
 
 class ContextLengthExceeded(InvalidRequest):
@@ -107,6 +111,7 @@ def error_of(
     error = answer.get("error")
     fields: Mapping[str, Any] = error if isinstance(error, dict) else {}
     message = ADAPTER_ID.sub(model, str(fields.get("message") or "The request was refused."))
+    message = _INTERNAL_NAMES.sub("", message)
     param = fields.get("param")
     param = param if isinstance(param, str) else None
     if fields.get("code") in REFUSALS:

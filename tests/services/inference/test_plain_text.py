@@ -174,3 +174,15 @@ async def test_a_prompt_that_is_no_text_is_refused_for_a_model_trained_on_prompt
     answer = await ask(client, "completions", prompt=prompt, **{AS_TRAINED: True})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "prompt")
     assert not vllm.read
+
+
+@pytest.mark.parametrize("text", ["word " * 2100, "x" * 900_000])
+async def test_a_prompt_that_does_not_fit_is_refused_before_vllm_reads_its_tokens(
+    client: httpx.AsyncClient, vllm: StandIn, text: str
+) -> None:
+    answer = await ask(client, "completions", prompt=["hi", text], **{AS_TRAINED: True})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (400, "context_length_exceeded")
+    assert error["param"] == "input_tokens"
+    assert "maximum context length is 2048 tokens" in error["message"]
+    assert not vllm.read
