@@ -21,7 +21,6 @@ from itertools import pairwise
 from typing import Any
 
 import httpx
-import torch
 
 import shared.db.tables  # noqa: F401  the rows that adapters refer to
 from shared.adapters.models import Adapter
@@ -30,12 +29,11 @@ from shared.db import make_engine, transaction
 from shared.ids import new_id
 from shared.storage import LocalStore
 from tests.running_stack import Customer, RunningStack
-from tests.services.inference.sentinels import publish
 from tests.services.inference.server import BASE_MODEL, MODELS_DIR
 
 ALONE = 20
 """Chats of tenant 2 that are measured without any flood."""
-HEAD_START_SECONDS = 2.0
+HEAD_START_SECONDS = 4.0
 """The flood is this old when tenant 2 asks for the first time."""
 DRAIN_SECONDS = 90
 """After a flood has been cut off the service gets this long to be idle again."""
@@ -201,6 +199,11 @@ def published(stack: RunningStack, owners: list[Customer]) -> list[str]:
 
     A trained model would end its answers by itself, long before the flood's limits.
     """
+    # The floods' processes import this file, too, and need no torch.
+    import torch  # noqa: PLC0415  as said
+
+    from tests.services.inference.sentinels import publish  # noqa: PLC0415  likewise
+
     entry, store = load_catalog().get(BASE_MODEL), LocalStore(stack.store_dir)
     nothing = torch.zeros(576), torch.zeros(1536)
     engine = make_engine(stack.system_database_url)
@@ -234,7 +237,7 @@ def flood(scenario: Scenario, flooder: Flooder) -> Iterator[Any]:
     process = context.Process(target=_flood, args=(scenario.__name__, flooder, begun), daemon=True)
     process.start()
     try:
-        begun.wait(60)
+        begun.wait()
         time.sleep(HEAD_START_SECONDS)
         yield process
     finally:

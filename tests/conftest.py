@@ -191,6 +191,13 @@ class Broker:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL for the whole session (about 3 s with the migration)."""
+    with running_postgres() as server:
+        yield server
+
+
+@contextmanager
+def running_postgres() -> Iterator[PostgresServer]:
+    """Run a PostgreSQL in a folder of its own, which is gone afterwards."""
     with short_folder() as folder:
         # PostgreSQL's unprivileged account passes through; it owns its home.
         folder.chmod(0o711)

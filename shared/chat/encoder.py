@@ -6,6 +6,7 @@ for assistant messages with weight 1.
 
 import datetime
 import json
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
@@ -53,6 +54,7 @@ class ChatEncoder:
         self.template_date = self.base.date
         self.sha256 = self.base.sha256
         self._tokenizer = Tokenizer.from_str(json.dumps(self.base.tokenizer))
+        self._added = {t["id"]: t["content"] for t in self.base.tokenizer["added_tokens"]}
         self.words = template_words(self.base.tokenizer)
         """Added tokens, which inside a message are plain text."""
         self.plain = PlainText(self.words)
@@ -120,18 +122,36 @@ class ChatEncoder:
         follows, prompt and answer are read apart.
         """
         whole = self._encode(text)
-        inner = {place for a, b in whole.offsets if b - a > 1 for place in range(a + 1, b)}
-        cuts = inner.intersection(starts)
-        prompt = self._encode(text[: starts[-1]]).ids
-        if not cuts and whole.ids[: len(prompt)] != prompt:
+        ids, offsets = whole.ids, whole.offsets
+        cuts = {start for start in starts if _is_within_a_token(offsets, start)}
+        if not cuts and not self._continues(text, starts[-1], ids, offsets):
             cuts = set(starts)
-        ids: list[int] = []
-        offsets: list[tuple[int, int]] = []
+        if not cuts:
+            return ids, offsets
+        ids, offsets = [], []
         for begin, end in pairwise([0, *sorted(cuts), len(text)]):
-            part = self._encode(text[begin:end]) if cuts else whole
+            part = self._encode(text[begin:end])
             ids += part.ids
             offsets += [(begin + a, begin + b) for a, b in part.offsets]
         return ids, offsets
+
+    def _continues(
+        self, text: str, start: int, ids: list[int], offsets: list[tuple[int, int]]
+    ) -> bool:
+        """Say whether the prompt before ``start``, read alone, has the tokens it has in ``text``.
+
+        What stands before an added token is read apart from what follows, so the part from the last
+        one on decides.
+        """
+        first = bisect_left(offsets, (start,))
+        while first:
+            first -= 1
+            begin, end = offsets[first]
+            if self._added.get(ids[first]) == text[begin:end]:
+                break
+        begin = offsets[first][0] if first else 0
+        prompt: list[int] = self._encode(text[begin:start]).ids
+        return ids[first : first + len(prompt)] == prompt
 
     def _spans(self, turns: Sequence[Turn], learnt: list[int], text: str) -> list[tuple[int, int]]:
         """Characters of ``text`` that each learnt answer takes, its end of turn included."""
@@ -188,10 +208,9 @@ class ChatEncoder:
         followed = self._render([*asked, asked[0]]).partition(_PROBE)[2]
         pairs = takewhile(lambda pair: pair[0] == pair[1], zip(last, followed, strict=False))
         shared = "".join(character for character, _ in pairs)
-        control = {token["id"] for token in self.base.tokenizer["added_tokens"]}
         encoded = self._tokenizer.encode(shared, add_special_tokens=False)
         for token, (_, end) in zip(encoded.ids, encoded.offsets, strict=True):
-            if token in control:
+            if token in self._added:
                 return shared[:end], token
         raise ValueError("the base model's chat template ends no turn with a token of its own")
 
@@ -213,17 +232,17 @@ def _compared(learnt: list[int]) -> list[int]:
     return [index for index in chosen if index > 0]
 
 
+def _is_within_a_token(offsets: list[tuple[int, int]], place: int) -> bool:
+    before = bisect_left(offsets, (place,)) - 1
+    return before >= 0 and offsets[before][1] > place
+
+
 def _inside(offsets: list[tuple[int, int]], spans: list[tuple[int, int]]) -> list[int]:
-    """Indices of the tokens inside one of the spans; both ascend, so one pass does."""
+    """Indices of the tokens inside one of the spans; both ascend."""
     found: list[int] = []
-    remaining = iter(spans)
-    first, last = next(remaining)
-    for index, (start, end) in enumerate(offsets):
-        while start >= last:
-            following = next(remaining, None)
-            if following is None:
-                return found
-            first, last = following
-        if index and first <= start and end <= last:
+    for start, end in spans:
+        index = max(1, bisect_left(offsets, (start,)))
+        while index < len(offsets) and offsets[index][0] < end and offsets[index][1] <= end:
             found.append(index)
+            index += 1
     return found

@@ -3,6 +3,7 @@
 Memory is bounded by the checks' own limits (hashes and sketches for each row, never its text).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,9 +89,18 @@ def analyse(
         n_epochs=n_epochs,
         estimated_trained_tokens=_estimate(figures["training_file"], n_epochs),
         findings=found.ordered(),
-        limits=duplicates.limits(),
+        limits=duplicates.limits() + _sampled(figures),
     )
     return Analysis(report, refusals)
+
+
+def _sampled(figures: Mapping[Param, Figures]) -> list[str]:
+    return [
+        f"Languages were told in {part.sampled_rows:,} of the {part.rows:,} rows of the "
+        f"{file.replace('_', ' ')}."
+        for file, part in figures.items()
+        if part.sampled_rows is not None
+    ]
 
 
 class _FileCheck:
@@ -133,8 +143,10 @@ class _FileCheck:
     def done(self) -> Figures:
         self._answers.done()
         self._languages.done()
+        looked_at = self._languages.looked_at
         return Figures(
             rows=self._rows,
+            sampled_rows=looked_at if looked_at < self._rows else None,
             tokens=self._lengths.figures() if self._lengths else None,
             languages=self._languages.counts(),
         )

@@ -76,6 +76,8 @@ class Figures(BaseModel):
     rows: int
     tokens: Tokens | None = None
     """None where the base model's tokenizer was not at hand."""
+    sampled_rows: int | None = None
+    """So many rows, spread over the file, had their language told; None: all of them."""
     languages: dict[str, int] = {}
     """Rows by language of the instruction, most frequent first; ``other`` is too short to tell."""
 

@@ -1,31 +1,25 @@
-"""The three ways a training row may be written, and the one internal form they become.
+"""The ways a training row may be written, and the one internal form they become.
 
-chat ``{"messages": […]}``, instruction ``{"instruction", "input"?, "output"}`` and prompt
-``{"prompt", "completion"}`` all become ``[{"role", "content", "weight"?}]``.
+chat ``{"messages": […]}`` (also as ShareGPT's ``conversations``), instruction ``{"instruction",
+"input"?, "output"}`` and prompt ``{"prompt", "completion"}`` under any name of ``headers`` all
+become ``[{"role", "content", "weight"?}]``.
 """
 
+import math
 from typing import Any, NotRequired, TypedDict
 
+from shared.files.foreign import refusal
+from shared.files.headers import COLUMNS, EXPECTED, HeaderError, canonical
 from shared.files.report import Format
 
+__all__ = ["COLUMNS", "EXPECTED", "BadRow", "Message", "Unreadable", "blank", "normalise"]
+
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-COLUMNS: dict[Format, tuple[str, ...]] = {
-    "chat": ("messages",),
-    "instruction": ("instruction", "output"),
-    "prompt": ("prompt", "completion"),
-}
-"""The keys by which a format is recognised."""
-
-_OPTIONAL = {"input", "conversations", "tools", "functions", "parallel_tool_calls"}
-KNOWN_KEYS = _OPTIONAL.union(*COLUMNS.values())
-EXPECTED = (
-    'expected "messages", or "instruction" and "output" (with an optional "input"), '
-    'or "prompt" and "completion"'
-)
-
-
-MAX_MESSAGES = 1000
-"""Of one row: more than any context here holds, and few enough to render quickly."""
+_SHAREGPT = {"human": "user"} | dict.fromkeys(("gpt", "chatgpt", "bing", "bard"), "assistant")
+_TOOL_ROLES = {"tool", "function", "function_call", "tool_call", "tool_response", "observation"}
+MAX_TURNS = 1000
+"""As many as a chat may have."""
+_INVISIBLE = "\u200b\ufeff\u2060\x1a"
 
 
 class Message(TypedDict):
@@ -35,16 +29,6 @@ class Message(TypedDict):
     content: str
     weight: NotRequired[int]
     """1: the turn is learnt; assistant turns only."""
-
-
-_PREFERENCES = {"chosen", "rejected", "preferred_output", "non_preferred_output"}
-_SHAREGPT = {
-    "human": "user",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-}
 
 
 class BadRow(ValueError):
@@ -60,34 +44,39 @@ class Unreadable(Exception):
         self.message = message
 
 
-def format_of(keys: set[str]) -> Format:
-    """Recognise a row's format by its keys; raise BadRow."""
-    if keys & _PREFERENCES:
-        raise BadRow("preference pairs are not learnt from; give one ideal answer for each row")
-    if "conversations" in keys:
-        return "chat"
-    for name, wanted in COLUMNS.items():
-        if keys.issuperset(wanted):
-            return name
-    raise BadRow(EXPECTED)
+def blank(value: object) -> bool:
+    """Say whether a value holds nothing: null, blanks of any width, or pandas' NaN."""
+    if isinstance(value, str):
+        text = value.strip()
+        return not text or text in ("NaN", "nan") or not text.strip(_INVISIBLE + " \u3000\xa0")
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def normalise(row: dict[str, Any]) -> tuple[Format, list[Message]]:
     """Return a row's format and its messages; raise BadRow."""
-    form = format_of(set(row))
-    if form == "chat":
-        return form, _chat(row)
-    if form == "instruction":
-        question = _text(row, "instruction")
-        if not _is_blank(row.get("input")):
-            question += "\n\n" + _text(row, "input")
-        return form, _pair(question, _text(row, "output"))
-    return form, _pair(_text(row, "prompt"), _text(row, "completion"))
+    reason = refusal(row)
+    if reason is not None:
+        raise BadRow(reason)
+    try:
+        keys = canonical(tuple(row))
+    except HeaderError as error:
+        raise BadRow(str(error)) from None
+    return _normal({key: (name, row[name]) for name, key in keys.items()}, row)
 
 
-def _is_blank(value: object) -> bool:
-    """Say whether a value is what programs write for nothing; NaN is pandas' word for it."""
-    return value is None or value != value or (isinstance(value, str) and not value.strip())  # noqa: PLR0124  NaN alone differs from itself
+Fields = dict[str, tuple[str, Any]]
+"""Key of the form → the user's name for it, and the value."""
+
+
+def _normal(fields: Fields, row: dict[str, Any]) -> tuple[Format, list[Message]]:
+    if "messages" in fields:
+        return "chat", _chat(*fields["messages"], row)
+    if "completion" in fields:
+        return "prompt", _pair(_text(*fields["prompt"]), _text(*fields["completion"]))
+    question = _text(*fields["instruction"])
+    if "input" in fields and not blank(fields["input"][1]):
+        question += "\n\n" + _text(*fields["input"])
+    return "instruction", _pair(question, _text(*fields["output"]))
 
 
 def _pair(question: str, answer: str) -> list[Message]:
@@ -97,74 +86,81 @@ def _pair(question: str, answer: str) -> list[Message]:
     ]
 
 
-def _chat(row: dict[str, Any]) -> list[Message]:
-    if "conversations" in row and "messages" not in row:
-        row = row | {"messages": _of_sharegpt(row["conversations"])}
+def _chat(name: str, turns: object, row: dict[str, Any]) -> list[Message]:
     if row.get("tools") or row.get("functions"):
         raise BadRow('"tools" are not supported')
-    turns = row["messages"]
     if not isinstance(turns, list) or not turns:
-        raise BadRow('"messages" must be a list with at least one message')
-    if len(turns) > MAX_MESSAGES:
-        raise BadRow(f"{len(turns)} messages in one row; at most {MAX_MESSAGES} are learnt from")
-    messages = [
-        _message(turn, number)
-        for number, turn in enumerate(turns, start=1)
-        if not _is_empty_system(turn)
-    ]
-    if not any(message.get("weight") == 1 for message in messages):
+        raise BadRow(f'"{name}" must be a list with at least one message')
+    if len(turns) > MAX_TURNS:
+        raise BadRow(f"{len(turns):,} messages; a row may have {MAX_TURNS:,} at most")
+    messages = [_message(turn, number) for number, turn in enumerate(turns, start=1)]
+    kept = [message for message in messages if message is not None]
+    if name != "messages" and not blank(row.get("system")):
+        kept.insert(0, {"role": "system", "content": _text("system", row["system"])})
+    if not any(message.get("weight") == 1 for message in kept):
         raise BadRow("there is no assistant message to learn from (with weight 1, the default)")
-    return messages
+    return kept
 
 
-def _of_sharegpt(turns: object) -> object:
-    """Return ShareGPT's turns (from, value) as messages; what is no such turn as it is."""
-    if not isinstance(turns, list):
-        return turns
-    return [
-        {"role": _SHAREGPT.get(str(turn["from"]), turn["from"]), "content": turn.get("value")}
-        if isinstance(turn, dict) and "from" in turn
-        else turn
-        for turn in turns
-    ]
-
-
-def _is_empty_system(turn: object) -> bool:
-    return (
-        isinstance(turn, dict)
-        and turn.get("role") in ("system", "developer")
-        and _is_blank(turn.get("content", ""))
-    )
-
-
-def _message(turn: object, number: int) -> Message:
+def _message(turn: object, number: int) -> Message | None:
+    """Return one turn; None for a system message that says nothing."""
     where = f"message {number}"
     if not isinstance(turn, dict):
         raise BadRow(f"{where} is not an object")
-    role = turn.get("role")
-    if not isinstance(role, str) or role not in ROLES:
-        raise BadRow(f'{where}: "role" must be one of {", ".join(ROLES)}')
+    role = _role(turn, where)
     if turn.get("tool_calls") or turn.get("function_call"):
         raise BadRow(f"{where}: tool calls are not supported")
-    content = _text({"content": _joined(turn.get("content"), where)}, "content", f"{where}: ")
+    key = "value" if "value" in turn and "content" not in turn else "content"
+    content = turn.get(key)
+    if isinstance(content, list):
+        content = _joined(content, where)
+    if role == "system" and blank(content) and key in turn:
+        return None
+    text = _text(key, content, f"{where}: ")
     if role == "assistant":
-        return {"role": role, "content": content, "weight": _weight(turn, where)}
+        return {"role": role, "content": text, "weight": _weight(turn, where)}
     if turn.get("weight") is not None:
         raise BadRow(f'{where}: only assistant messages may have a "weight"')
-    return {"role": ROLES[role], "content": content}
+    return {"role": role, "content": text}
 
 
-def _joined(content: object, where: str) -> object:
-    """Return text parts as one text, as a chat takes them; anything else as it is."""
-    if not isinstance(content, list):
-        return content
+def _role(turn: dict[str, Any], where: str) -> str:
+    key = "from" if "from" in turn and "role" not in turn else "role"
+    role = turn.get(key)
+    name = role.strip().lower() if isinstance(role, str) else ""
+    if name in _TOOL_ROLES:
+        raise BadRow(f'{where}: "{key}" must be one of {", ".join(ROLES)}; tools are not supported')
+    known = ROLES.get(name) or _SHAREGPT.get(name)
+    if known is None:
+        raise BadRow(f'{where}: "{key}" must be one of {", ".join(ROLES)}')
+    return known
+
+
+_PARTS = {
+    "image": "images",
+    "image_url": "images",
+    "input_image": "images",
+    "input_audio": "audio",
+    "audio": "audio",
+    "video": "videos",
+    "video_url": "videos",
+    "file": "files",
+    "tool_use": "tool calls",
+    "tool_result": "tool calls",
+}
+
+
+def _joined(parts: list[Any], where: str) -> str:
+    """Return the text of a content written as parts, as the gateway joins them."""
     texts = []
-    for part in content:
+    for part in parts:
         kind = part.get("type") if isinstance(part, dict) else None
-        if kind in ("image_url", "input_image", "image", "input_audio", "file"):
-            raise BadRow(f"{where}: images, sound and files are not supported; only text is")
-        if kind != "text" or not isinstance(part.get("text"), str):
-            raise BadRow(f'{where}: a part of "content" must be text')
+        if isinstance(kind, str) and kind in _PARTS:
+            raise BadRow(f"{where}: {_PARTS[kind]} ({kind}) are not supported; only text is")
+        if kind != "text":
+            raise BadRow(f'{where}: the parts of "content" must have the type "text"')
+        if not isinstance(part.get("text"), str):
+            raise BadRow(f'{where}: "text" of a part must be text')
         texts.append(part["text"])
     return "".join(texts)
 
@@ -178,11 +174,15 @@ def _weight(turn: dict[str, Any], where: str) -> int:
     return int(weight)
 
 
-def _text(mapping: dict[str, Any], key: str, where: str = "") -> str:
-    value = mapping.get(key)
+def _text(key: str, value: object, where: str = "") -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadRow(
+            f'{where}"{key}" is {"NaN" if math.isnan(value) else "Infinity"}, as pandas writes a '
+            "missing or endless number; write the text, or leave the row out"
+        )
     if not isinstance(value, str):
         raise BadRow(f'{where}"{key}" must be text')
-    if not value.strip():
+    if not value.strip().strip(_INVISIBLE):
         raise BadRow(f'{where}"{key}" is empty')
     if "\x00" in value:
         raise BadRow(f'{where}"{key}" contains a NUL character')

@@ -1,38 +1,41 @@
-"""Rows out of JSONL, CSV and XLSX files, one at a time: memory stays bounded by the longest line.
+"""Rows out of training files, one at a time: memory stays bounded by the longest row.
 
-Each reader yields ``(line number, row or BadRow)``; ``Unreadable`` ends the file.
+Each reader yields ``(line number, row or BadRow)``; ``Unreadable`` ends the file. What a file holds
+is told by its first bytes; the name decides only where they leave it open.
 """
 
-import csv
-import io
-import json
-import re
-import zipfile
 from collections.abc import Iterator
-from functools import partial
-from itertools import chain
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
-from shared.files.encoding import MARK, MARKED, NAMES, encoding_of
+from shared.files.csv_rows import has_header, read_csv
 from shared.files.forms import BadRow, Unreadable
-from shared.files.headers import cells_as_row, columns_of, known
-from shared.files.packed import opened_plain
+from shared.files.json_rows import read_json
+from shared.files.source import GZIP, MAX_LINE_BYTES, Text, Unpacked
+from shared.files.tables import Table
 from shared.files.workbook import OLE, Notice, read_workbook
 
-Numbered = tuple[int, dict[str, Any] | BadRow]
-Lines = Iterator[tuple[int, str | BadRow]]
-Kind = Literal["jsonl", "csv", "xlsx"]
+__all__ = ["MAX_LINE_BYTES", "read"]
 
-MAX_LINE_BYTES = 4 * 2**20
-_DECODER = json.JSONDecoder()
-_TOO_DEEP = "not usable JSON: a number is too long or the nesting too deep"
-_MARKS = ",;\t|"
-_SEP = re.compile(r'^\ufeff?"?sep=([,;\t|])"?\s*$', re.IGNORECASE)
-_BLANK = ",;\t| \r\n\u3000\u00a0"
+Numbered = tuple[int, dict[str, Any] | BadRow]
+
 _ZIP = b"PK\x03\x04"
+_WORKBOOK_PART = b"[Content_Types].xml"
+_DIRECTORY_BYTES = 2**20
+"""The names of a zip file's parts stand at its end."""
 _WORKBOOKS = {"xlsx", "xlsm", "xltx", "xltm", "xlsb", "xls", "xlt", "ods"}
 """Those that cannot be read are refused by their own name."""
+_TABLES = {"csv", "tsv", "tab"}
+_JSON = {"jsonl", "json", "ndjson", "jsonlines"}
+_PACKED = {
+    b"BZh": "bzip2",
+    b"\xfd7zX": "xz",
+    b"7z\xbc\xaf": "7-Zip",
+    b"Rar!": "RAR",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"%PDF": "PDF",
+    b"PAR1": "Parquet",
+}
 
 
 def read(path: Path, filename: str, notice: Notice) -> Iterator[Numbered]:
@@ -43,218 +46,81 @@ def read(path: Path, filename: str, notice: Notice) -> Iterator[Numbered]:
     with path.open("rb") as file:
         start = file.read(4)
         file.seek(0)
-        if start == OLE or kind_of(filename) == "xlsx" or (start == _ZIP and _is_workbook(file)):
-            yield from read_xlsx(file, notice)
-            return
-    if start == _ZIP:
-        raise Unreadable(1, "this is a zip file and no workbook; unpack it and send what is in it")
-    opened = partial(opened_plain, path)
-    encoding = encoding_of(opened)
-    if encoding in NAMES:
-        notice(1, f"the file is not UTF-8; it was read as {NAMES[encoding]}")
-    with io.TextIOWrapper(opened(), encoding or "ascii", MARK, newline="") as text:
-        lines = _lines(text, encoding)
-        first = next(lines, (1, ""))
-        again = chain([first], lines)
-        if _is_table(filename, first[1]):
-            yield from read_csv(again)
+        ending = _ending(filename)
+        if start.startswith(GZIP):
+            yield from _read_packed(file, filename, notice)
+        elif ending in _WORKBOOKS or start in (OLE, _ZIP):
+            if ending not in _WORKBOOKS and start == _ZIP:
+                _refuse_archive(file)
+            yield from _read_workbook(file, notice)
         else:
-            yield from read_jsonl(again)
+            _refuse_other(start)
+            yield from _read_text(Text(file, notice), ending, notice)
 
 
-def _is_workbook(file: IO[bytes]) -> bool:
-    try:
-        return "[Content_Types].xml" in zipfile.ZipFile(file).namelist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError):
-        return False
-    finally:
-        file.seek(0)
+def _ending(filename: str) -> str:
+    return filename.strip().rsplit(".", 1)[-1].lower()
 
 
-def _is_table(filename: str, first: str | BadRow) -> bool:
-    """Tell a table by its header, then by the name's ending; JSON begins with a bracket."""
-    if isinstance(first, BadRow):
-        return kind_of(filename) == "csv"
-    if first.lstrip().startswith(("{", "[")):
-        return False
-    return kind_of(filename) == "csv" or bool(_SEP.match(first)) or _delimiter(first)[1] > 0
+def _read_packed(file: IO[bytes], filename: str, notice: Notice) -> Iterator[Numbered]:
+    content = Unpacked(file)
+    start = content.read(4)
+    content.seek(0)
+    if start.startswith(GZIP):
+        raise Unreadable(1, "this is gzip within gzip; pack the file only once")
+    if start in (OLE, _ZIP):
+        raise Unreadable(1, "this is a workbook or zip file within gzip; upload it unpacked")
+    _refuse_other(start)
+    inner = filename.strip().lower().removesuffix(".gz")
+    yield from _read_text(Text(content, notice), _ending(inner), notice)
 
 
-def _delimiter(header: str) -> tuple[str, int]:
-    """Return the delimiter that splits a header into the most known names, and their number."""
-    counted = {
-        mark: known(name.strip().strip('"') for name in header.split(mark)) for mark in _MARKS
-    }
-    best = max(_MARKS, key=lambda mark: counted[mark])
-    return best, counted[best]
+def _refuse_archive(file: IO[bytes]) -> None:
+    """Raise Unreadable for a zip file that is no workbook; leave the file at its beginning."""
+    size = file.seek(0, 2)
+    file.seek(max(0, size - _DIRECTORY_BYTES))
+    directory = file.read()
+    file.seek(0)
+    if _WORKBOOK_PART not in directory:
+        raise Unreadable(
+            1, "this is a zip file and no workbook; unpack it and upload what it holds"
+        )
 
 
-def kind_of(filename: str) -> Kind:
-    """Tell the kind of a file by its name; without a known ending it is JSONL."""
-    ending = filename.rsplit(".", 1)[-1].lower()
-    if ending in _WORKBOOKS:
-        return "xlsx"
-    return "csv" if ending in {"csv", "tsv"} else "jsonl"
-
-
-def read_jsonl(lines: Lines) -> Iterator[Numbered]:
-    """Yield one JSON object a line; an array, or objects over several lines, are read as well."""
-    for number, line in lines:
-        if isinstance(line, BadRow):
-            yield number, line
-        elif line.strip() == "{" or line.lstrip().startswith("["):
-            yield from _spread(chain([(number, line)], lines))
-            return
-        elif line.strip():
-            yield number, _json_object(line)
-
-
-def _spread(lines: Lines) -> Iterator[Numbered]:
-    """Yield objects that are spread over lines, each with the line it begins on."""
-    text, number, wanted = "", 0, 0
-    for number, line in lines:
-        if isinstance(line, BadRow):
-            raise Unreadable(number, str(line))
-        if not text:
-            start = number
-        text += line
-        # A long object is tried again only when it has grown by half: no quadratic work.
-        while len(text) >= wanted:
-            text, start = _next_value(text, start)
-            if not text:
-                break
-            try:
-                value, end = _DECODER.raw_decode(text)
-            except json.JSONDecodeError as error:
-                if not _goes_on(text, error) or len(text) > MAX_LINE_BYTES:
-                    at = start + error.lineno - 1
-                    raise Unreadable(at, f"not valid JSON: {error.msg}") from None
-                wanted = len(text) + (len(text) // 2 if len(text) > 4096 else 1)
-                break
-            except (ValueError, RecursionError):
-                raise Unreadable(start, _TOO_DEEP) from None
-            yield start, value if isinstance(value, dict) else BadRow("not a JSON object")
-            start += text.count("\n", 0, end)
-            text, wanted = text[end:], 0
-    yield from _last(text, start if text else 1)
-
-
-def _last(text: str, start: int) -> Iterator[Numbered]:
-    while text:
-        try:
-            value, end = _DECODER.raw_decode(text)
-        except json.JSONDecodeError as error:
+def _refuse_other(start: bytes) -> None:
+    for mark, name in _PACKED.items():
+        if start.startswith(mark):
             raise Unreadable(
-                start, f"not valid JSON: {error.msg}; the object is not ended"
-            ) from None
-        except (ValueError, RecursionError):
-            raise Unreadable(start, _TOO_DEEP) from None
-        yield start, value if isinstance(value, dict) else BadRow("not a JSON object")
-        start += text.count("\n", 0, end)
-        text, start = _next_value(text[end:], start)
+                1, f"this is a {name} file; upload it as JSONL, CSV or .xlsx (packed: gzip)"
+            )
 
 
-def _next_value(text: str, start: int) -> tuple[str, int]:
-    """Drop what stands between two objects of an array; count its lines."""
-    rest = text.lstrip("[], \t\r\n\u3000")
-    return rest, start + text.count("\n", 0, len(text) - len(rest))
+def _read_text(text: Text, ending: str, notice: Notice) -> Iterator[Numbered]:
+    head = text.head()
+    start = head.lstrip("\ufeff \t\r\n\u3000")[:1]
+    if start and start in "{[":
+        yield from read_json(text)
+    elif ending in _TABLES or has_header(head):
+        yield from read_csv(text, notice)
+    elif ending in _JSON or not head.strip():
+        yield from read_json(text)
+    else:
+        raise Unreadable(
+            1,
+            "this is neither JSON nor a CSV file with a header that is understood; "
+            "save it as .jsonl, .csv or .xlsx",
+        )
 
 
-def _goes_on(text: str, error: json.JSONDecodeError) -> bool:
-    """Say whether an object may only be incomplete."""
-    return error.msg.startswith("Unterminated string") or error.pos >= len(text.rstrip()) - 8
-
-
-def _json_object(line: str) -> dict[str, Any] | BadRow:
-    try:
-        value = json.loads(line)
-    except json.JSONDecodeError as error:
-        return BadRow(f"not valid JSON: {error.msg} at column {error.colno}")
-    except (ValueError, RecursionError):
-        return BadRow(_TOO_DEEP)
-    return value if isinstance(value, dict) else BadRow("not a JSON object")
-
-
-def read_csv(source: Lines) -> Iterator[Numbered]:
-    """Yield the rows below a header line, however a spreadsheet program delimits them."""
-    lines = _Text(source)
-    header = next((line for line in lines if line.strip(_BLANK)), "")
-    asked = _SEP.match(header)
-    if asked:
-        header = next(lines, "")
-    delimiter = asked[1] if asked else _delimiter(header)[0]
-    columns = columns_of(next(_csv_rows([header], delimiter), (1, []))[1], max(1, lines.number))
-    for number, cells in _csv_rows(lines, delimiter):
-        if any(cell.strip() for cell in cells):
-            yield number, cells_as_row(columns, cells)
-
-
-def _csv_rows(lines: "_Text | list[str]", delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row with the number of the line it begins on."""
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    while True:
-        number = lines.number + 1 if isinstance(lines, _Text) else 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise Unreadable(number, f"not valid CSV: {error}") from None
-        yield number, cells
-
-
-def read_xlsx(file: IO[bytes], notice: Notice) -> Iterator[Numbered]:
+def _read_workbook(file: IO[bytes], notice: Notice) -> Iterator[Numbered]:
     """Yield the rows of the first visible sheet below its header, as Excel shows them."""
-    columns: list[str] | None = None
+    table: Table | None = None
     for number, cells in read_workbook(file, notice):
-        if columns is not None:
-            yield number, cells if isinstance(cells, BadRow) else cells_as_row(columns, cells)
+        if table is not None:
+            row = cells if isinstance(cells, BadRow) else table.row(cells)
+            if row is not None:
+                yield number, row
         elif isinstance(cells, BadRow):
             raise Unreadable(number, str(cells))
         else:
-            columns = columns_of(cells)
-
-
-class _Text(Iterator[str]):
-    """Lines for the csv module, which counts lines only inside itself."""
-
-    def __init__(self, lines: Lines) -> None:
-        self._lines = lines
-        self.number = 0
-
-    def __next__(self) -> str:
-        self.number, line = next(self._lines)
-        if isinstance(line, BadRow):
-            raise Unreadable(self.number, str(line))
-        return line
-
-
-def _lines(text: io.TextIOWrapper, encoding: str | None) -> Iterator[tuple[int, str | BadRow]]:
-    """Yield decoded lines; one that is too long is skipped without being held in memory."""
-    number = 0
-    while line := text.readline(MAX_LINE_BYTES + 1):
-        number += 1
-        if len(line) > MAX_LINE_BYTES:
-            while line and not line.endswith(("\n", "\r")):
-                line = text.readline(MAX_LINE_BYTES)
-            yield number, BadRow(f"longer than {MAX_LINE_BYTES // 2**20} MiB")
-            continue
-        if not line.isascii() and (found := MARKED.search(line)):
-            problem = _undecodable(line, found, encoding)
-            if encoding is None:
-                raise Unreadable(number, str(problem))
-            yield number, problem
-            continue
-        # Only the file's first character is a mark; later ones are text.
-        yield number, line.removeprefix("\ufeff") if number == 1 else line
-
-
-def _undecodable(line: str, found: re.Match[str], encoding: str | None) -> BadRow:
-    before = len(line[: found.start()].encode("utf-8"))
-    place = f"byte {before + 1} (0x{ord(found[0]) - 0xDC00:02X})"
-    if encoding is None:
-        return BadRow(
-            f"{place} is not UTF-8, and the encoding cannot be told with certainty; "
-            "save the file as UTF-8"
-        )
-    return BadRow(f"{place} is not {NAMES.get(encoding, 'UTF-8')}; save the file as UTF-8")
+            table = Table(number, cells, notice)

@@ -36,9 +36,12 @@ class Report(BaseModel):
     rows: int = 0
     """Usable rows."""
     errors: list[Problem] = []
+    """The first ``MAX_PROBLEMS`` of them."""
+    error_count: int = 0
+    """All of them."""
     warnings: list[Problem] = []
     truncated: bool = False
-    """More errors than these: reading stopped after ``MAX_PROBLEMS``."""
+    """There are more errors than these."""
 
     @property
     def ok(self) -> bool:
@@ -48,15 +51,15 @@ class Report(BaseModel):
     def summary(self, shown: int = 10) -> str:
         """Return the first errors in one text, for an error message."""
         text = " ".join(f"{problem}." for problem in self.errors[:shown])
-        hidden = len(self.errors) - shown
-        if hidden > 0:
-            text += f" And {'at least ' if self.truncated else ''}{hidden} more."
-        return text
+        hidden = self.error_count - min(shown, len(self.errors))
+        return f"{text} And {hidden:,} more." if hidden > 0 else text
 
     def add_error(self, line: int, message: str) -> None:
-        """Record an error; ``truncated`` is set when it was the last one recorded."""
-        self.errors.append(Problem(line=line, message=message))
-        self.truncated = len(self.errors) >= MAX_PROBLEMS
+        """Count an error, and record it up to ``MAX_PROBLEMS`` of them."""
+        self.error_count += 1
+        if len(self.errors) < MAX_PROBLEMS:
+            self.errors.append(Problem(line=line, message=message))
+        self.truncated = self.error_count > len(self.errors)
 
     def add_warning(self, line: int, message: str) -> None:
         """Record a warning, up to ``MAX_PROBLEMS`` of them."""

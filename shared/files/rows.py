@@ -10,10 +10,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
 
-from shared.files.forms import KNOWN_KEYS, BadRow, Message, Unreadable, normalise
-from shared.files.headers import named
+from shared.files.forms import BadRow, Message, Unreadable, blank, normalise
+from shared.files.headers import unused
 from shared.files.readers import read
 from shared.files.report import MAX_PROBLEMS, MIN_ROWS, Format, Problem, Report
+from shared.files.tables import UNUSED
 
 __all__ = ["MAX_PROBLEMS", "MIN_ROWS", "Problem", "Report", "validate"]
 
@@ -33,8 +34,6 @@ def validate(path: Path, filename: str, rows_path: Path | None = None) -> Report
         try:
             for line, row in read(path, filename, report.add_warning):
                 check.row(line, row)
-                if report.truncated:
-                    break
         except Unreadable as error:
             report.add_error(error.line, error.message)
     if report.ok and report.rows == 0:
@@ -50,23 +49,37 @@ class _Check:
         self.target = target
         self._first_lines: dict[bytes, int] = {}
         self._warned_of_keys = False
+        self._warned_of_blank = False
+        self._line = 0
+        self._on_line = 0
+        """How many rows began on this line: those of a JSON array may all stand on one."""
 
     def row(self, line: int, row: dict[str, Any] | BadRow) -> None:
         """Count, compare and write one row, or record what is wrong with it."""
+        self._on_line = self._on_line + 1 if line == self._line else 1
+        self._line = line
         try:
             if isinstance(row, BadRow):
                 raise row
-            row = dict(zip(named(tuple(row)), row.values(), strict=True))
+            if row and all(map(blank, row.values())):
+                self._pass_over(line)
+                return
             form, messages = normalise(row)
             self._same_format(form)
         except BadRow as error:
-            self.report.add_error(line, str(error))
+            nth = f"row {self._on_line} of this line: " if self._on_line > 1 else ""
+            self.report.add_error(line, f"{nth}{error}")
             return
         self.report.rows += 1
         self._warn(line, row, messages)
         if self.target is not None:
             normal = {"line": line, "messages": messages}
             self.target.write(json.dumps(normal, ensure_ascii=False) + "\n")
+
+    def _pass_over(self, line: int) -> None:
+        if not self._warned_of_blank:
+            self._warned_of_blank = True
+            self.report.add_warning(line, "rows that hold nothing are passed over")
 
     def _same_format(self, form: Format) -> None:
         if self.report.format is None:
@@ -79,9 +92,9 @@ class _Check:
     def _warn(self, line: int, row: dict[str, Any], messages: list[Message]) -> None:
         if messages[-1]["role"] != "assistant":
             self.report.add_warning(line, "what follows the last assistant message is not learnt")
-        if not self._warned_of_keys and not KNOWN_KEYS.issuperset(filter(None, row)):
+        if not self._warned_of_keys and unused(tuple(row)):
             self._warned_of_keys = True
-            self.report.add_warning(line, "columns or keys that Tailor does not use are ignored")
+            self.report.add_warning(line, UNUSED)
         digest = hashlib.sha256(repr(messages).encode()).digest()[:16]
         first = self._first_lines.get(digest)
         if first is not None:

@@ -36,6 +36,8 @@ BASE = "smollm2-135m-instruct"
 UNSERVED = "smollm2-135m-instruct-hub"
 """Installed too, but not what inference answers for."""
 PLAIN_HTTP = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+ADMIN_KEY = new_secret(admin=True)
+"""One for all: installing another would revoke it for the APIs on the same database."""
 MISSING_BROKER = "redis+socket:///nonexistent/valkey.sock"
 
 
@@ -154,10 +156,9 @@ def running_api(
             **changes,
         )
         system = make_engine(database.system_url)
-        admin_key = new_secret(admin=True)
-        install_admin_key(system, admin_key)
+        install_admin_key(system, ADMIN_KEY)
         with served(create_app(settings), settings) as url:
-            api = Api(url, settings, LocalStore(settings.store_dir), system, admin_key)
+            api = Api(url, settings, LocalStore(settings.store_dir), system, ADMIN_KEY)
             yield api
             api.close()
         system.dispose()

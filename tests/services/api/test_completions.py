@@ -586,9 +586,9 @@ def test_a_bare_prompt_goes_where_training_on_prompts_put_it(
         200, {"choices": [{"index": 0, "text": "x", "finish_reason": "stop"}], "usage": USAGE}
     )
     tenant.openai.completions.create(model=model, prompt=["a", "b"])
-    bodies = [seen.body for seen in upstream.seen]
-    assert sorted(body["prompt"] for body in bodies) == ["a", "b"]
+    bodies = [exchange.body for exchange in upstream.seen]
     assert {body.get("tailor_prompt_as_trained") for body in bodies} == {as_trained}
+    assert sorted(body["prompt"] for body in bodies) == ["a", "b"]
 
 
 def test_nobody_but_the_gateway_says_how_a_prompt_was_trained(tenant: Tenant, model: str) -> None:

@@ -272,6 +272,15 @@ def test_thousands_of_turns_take_a_moment(base: ChatEncoder) -> None:
     assert time.monotonic() - began < 2
 
 
+def test_a_long_prompt_is_read_once(base: ChatEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = [{"role": "user", "content": "倉庫 shelf " * 300}, {"role": "assistant", "content": "7"}]
+    read: list[int] = []
+    encode = base._encode
+    monkeypatch.setattr(base, "_encode", lambda text: read.append(len(text)) or encode(text))
+    base.encode(row)
+    assert sum(read) < 1.1 * max(read)
+
+
 def test_the_encoder_loads_no_torch() -> None:
     program = (
         "import pathlib, sys; from shared.chat.encoder import ChatEncoder; "

@@ -1,12 +1,14 @@
 """The data report on a realistic clean file, and on one with every fault planted 20 times."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 
 from deploy.local.setup import MODELS
 from shared.catalog import load_catalog
+from shared.datareport import duplicates, language
 from shared.datareport.analyse import Base, analyse
 from shared.datareport.language import language_of
 from shared.datareport.report import KINDS, MAX_LINES, Found
@@ -15,6 +17,8 @@ from tests.shared.datareport.rows import EACH, clean, nearly, pair, planted, uni
 
 ENTRY = next(iter(load_catalog()))
 BASE = Base(ENTRY.name, ENTRY.folder(MODELS), ENTRY.context_length)
+
+WORD_ENDS = ["ttle", "rn", "sh", "llow", "nder", "mp", "rk", "st", "ng", "ble"] * 4
 
 
 def by_kind(report, file="training_file"):
@@ -113,6 +117,34 @@ def test_sensitive_data_is_seen_inside_japanese_sentences(text, kind):
 )
 def test_the_language_is_told_or_left_open(text, language):
     assert language_of(text) == language
+
+
+def test_a_large_files_languages_are_told_for_a_sample_and_the_report_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(language, "EVERY_ROW", 100)
+    rows = clean()
+    report = analyse(write(tmp_path / "rows.jsonl", rows)).report
+    part = report.training_file
+    sampled = 100 + len(range(100, len(rows) + 1, language.ONE_IN)) - 1
+    assert (part.rows, part.sampled_rows) == (len(rows), sampled)
+    assert sum(part.languages.values()) == sampled
+    assert report.limits == [
+        f"Languages were told in {sampled} of the {len(rows)} rows of the training file."
+    ]
+
+
+def test_long_rows_that_nearly_repeat_are_found_and_those_that_share_their_words_are_not(
+    tmp_path: Path,
+):
+    draw = random.Random(3)
+    words = [f"{draw.choice('bdfgk')}{draw.choice('aeiou')}{end}" for end in WORD_ENDS]
+    rows = [pair(" ".join(draw.choices(words, k=300)), "It is in the hall.") for _ in range(200)]
+    assert all(len(row[0]["content"]) > duplicates.MANY_CHARACTERS for row in rows)
+    changed = [pair(row[0]["content"] + " please", "It is in the hall.") for row in rows[:EACH]]
+    found = by_kind(analyse(write(tmp_path / "rows.jsonl", rows + changed)).report)
+    assert found["near_duplicate"].lines == list(range(201, 201 + EACH))
+    assert found["near_duplicate"].like == list(range(1, EACH + 1))
 
 
 def test_a_finding_names_so_many_lines_and_counts_on():
