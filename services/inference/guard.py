@@ -53,7 +53,7 @@ class Guard:
         self._app = app
         self._settings = settings
         self._base_model = entry.name
-        self._texts = TextsAsTrained(entry.folder(settings.models_dir))
+        self._texts = TextsAsTrained(entry.folder(settings.models_dir), entry.context_length)
         self._store = LocalStore(settings.store_dir)
         self._reports = Reports(settings.inference_state_dir)
         policy = Admission(
@@ -85,6 +85,7 @@ class Guard:
     async def _route(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         route = (scope["method"], scope["path"])
         if route == ("GET", "/readyz"):
+            await self._compare_texts(scope["app"])
             await self._readiness()(scope, receive, answer.send)
             return
         if route == ("GET", "/health"):
@@ -108,6 +109,17 @@ class Guard:
         if not hmac.compare_digest(sent, expected):
             raise AuthenticationFailed("the internal secret is missing or wrong")
 
+    async def _compare_texts(self, application: Any) -> None:
+        """Until it has once, let this vLLM show that it reads chats as training does."""
+        if self._reports.reported("plain_text", os.getpid()):
+            return
+
+        async def vllm(scope: Scope, receive: Receive, send: Send) -> None:
+            await self._app({**scope, "app": application}, receive, send)
+
+        if await self._texts.are_read_by(vllm, self._base_model):
+            self._reports.write("plain_text")
+
     def _parts(self) -> dict[str, bool]:
         """Which of the parts that make an answer trustworthy have reported themselves."""
         parts = {"guard": True, "resolver": self._reports.reported("resolver", os.getpid())}
@@ -127,6 +139,7 @@ class Guard:
         return JSONResponse({"ready": ready, "parts": parts}, 200 if ready else 503)
 
     async def _complete(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        await self._compare_texts(scope["app"])
         if missing := self._unreported():
             raise UpstreamUnavailable(f"not serving: {', '.join(missing)} did not report")
         if self._state.engine_client.errored:

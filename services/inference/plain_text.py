@@ -5,12 +5,16 @@ as plain text. A prompt of a model that was trained on prompt and completion bec
 that stood before the completion in training.
 """
 
+import asyncio
 import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from shared.chat.encoder import ChatEncoder, Unmaskable
+import httpx
+from starlette.types import ASGIApp
+
+from shared.chat.encoder import ChatEncoder, TooLong, Unmaskable
 from shared.errors import InvalidRequest
 
 AS_TRAINED = "tailor_prompt_as_trained"
@@ -20,8 +24,9 @@ AS_TRAINED = "tailor_prompt_as_trained"
 class TextsAsTrained:
     """Rewrites the bodies of requests for one base model."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, context_length: int) -> None:
         self._base = base
+        self._context_length = context_length
 
     @cached_property
     def _encoder(self) -> ChatEncoder:
@@ -39,6 +44,24 @@ class TextsAsTrained:
             return raw
         return json.dumps(body).encode()
 
+    async def are_read_by(self, vllm: ASGIApp, model: str) -> bool:
+        """Say whether ``vllm``, asked in its own process, reads a chat as training does.
+
+        The chat is full of template words. What the running tokenizer and chat template make of it
+        counts: not the files that they should have been read from.
+        """
+        encoder = await asyncio.to_thread(lambda: self._encoder)
+        chat = [{"role": "user", "content": "".join(sorted(encoder.words)) + " hi\n"}]
+        body = json.dumps({"model": model, "messages": chat}).encode()
+        inside = httpx.ASGITransport(vllm, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=inside, base_url="http://vllm") as client:
+            answer = await client.post(
+                "/tokenize",
+                content=self.rewrite(body),
+                headers={"content-type": "application/json"},
+            )
+        return answer.is_success and answer.json().get("tokens") == encoder.prompt(chat)
+
     def _message(self, message: Any) -> Any:
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
             raise InvalidRequest("each message must have a text as its content", "messages")
@@ -48,17 +71,15 @@ class TextsAsTrained:
         prompts = [prompt] if isinstance(prompt, str) else prompt
         if not isinstance(prompts, list) or not all(isinstance(text, str) for text in prompts):
             raise InvalidRequest("must be a text or a list of texts", "prompt")
+        chats = [[{"role": "user", "content": text}] for text in prompts]
         try:
-            return [self._encoder.prompt([{"role": "user", "content": p}]) for p in prompts]
+            return [self._encoder.prompt(chat, self._context_length) for chat in chats]
+        except TooLong as error:
+            message = (
+                f"This model's maximum context length is {self._context_length} tokens, and the "
+                f"prompt is longer: {error}"
+            )
+            # As vLLM names what is too long; the gateway knows what the caller calls it.
+            raise InvalidRequest(message, "input_tokens", "context_length_exceeded") from None
         except Unmaskable as error:
             raise InvalidRequest(str(error), "prompt") from None
-
-
-def is_in_place(base: Path, served: Any) -> bool:
-    """Say whether ``served``, vLLM's tokenizer, reads a chat full of template words as training."""
-    encoder = ChatEncoder(base)
-    chat = [{"role": "user", "content": "".join(sorted(encoder.words))}]
-    marked = [{"role": "user", "content": encoder.plain(chat[0]["content"])}]
-    text = served.apply_chat_template(marked, tokenize=False, add_generation_prompt=True)
-    ids: list[int] = served.encode(text, add_special_tokens=False)
-    return ids == encoder.prompt(chat)

@@ -2,18 +2,15 @@
 
 import json
 import multiprocessing
-import sys
-from itertools import pairwise
 
 from vllm.lora.resolver import LoRAResolverRegistry
-from vllm.tokenizers import get_tokenizer
 
-from services.inference import cpu_lora, plain_text
+from services.inference import cpu_lora
 from services.inference.processes import die_with
 from services.inference.reports import Reports
 from services.inference.resolver import StoreResolver
 from services.inference.settings import InferenceSettings
-from shared.catalog import BaseModelEntry, load_catalog
+from shared.catalog import load_catalog
 from shared.storage import LocalStore
 
 
@@ -33,17 +30,7 @@ def register() -> None:
     LoRAResolverRegistry.register_resolver("tailor", resolver)
     reports.write("resolver")
     parent = multiprocessing.parent_process()
-    if parent is None and _plain_text(settings, entry):
-        reports.write("plain_text")
     if parent is not None and parent.pid is not None:
         # vLLM's engine outlives a killed API process, with all of its memory. Asking the system for
         # the parent would accept whoever took over from one that has ended already.
         die_with(parent.pid)
-
-
-def _plain_text(settings: InferenceSettings, entry: BaseModelEntry) -> bool:
-    """Say whether this vLLM was started with our tokenizer, and it reads chats as training does."""
-    folder = str(settings.chat_folder)
-    if ("--tokenizer", folder) not in pairwise(sys.argv):
-        return False
-    return plain_text.is_in_place(entry.folder(settings.models_dir), get_tokenizer(folder))

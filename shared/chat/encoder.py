@@ -74,13 +74,15 @@ class ChatEncoder:
             raise Unmaskable("it has no assistant message to learn from (with weight 1)")
         spans = self._spans(turns, learnt, text)
         ids, offsets = self._tokens(text, [start for start, _ in spans])
-        if limit is not None and len(ids) > limit:
-            raise TooLong(f"it has {len(ids)} tokens; at most {limit} fit")
+        _refuse_long(ids, limit)
         return Encoded(ids, _inside(offsets, spans))
 
-    def prompt(self, messages: Sequence[Turn]) -> list[int]:
-        """Return the ids after which serving generates the next answer; raise Unmaskable."""
+    def prompt(self, messages: Sequence[Turn], limit: int | None = None) -> list[int]:
+        """Return the ids after which serving generates the next answer; raise as ``encode``."""
+        if limit is not None:
+            self._refuse_obviously_long(messages, limit)
         ids: list[int] = self._encode(self._render(self._turns(messages), prompt=True)).ids
+        _refuse_long(ids, limit)
         return ids
 
     def _turns(self, messages: Sequence[Turn]) -> list[dict[str, str]]:
@@ -211,6 +213,11 @@ class ChatEncoder:
             if token in self._added:
                 return shared[:end], token
         raise ValueError("the base model's chat template ends no turn with a token of its own")
+
+
+def _refuse_long(ids: list[int], limit: int | None) -> None:
+    if limit is not None and len(ids) > limit:
+        raise TooLong(f"it has {len(ids)} tokens; at most {limit} fit")
 
 
 def _weight(message: Turn) -> int:

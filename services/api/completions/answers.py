@@ -13,6 +13,8 @@ class Shape:
     """One of the two kinds of completion: where it lives and how its answers look."""
 
     path: str
+    texts: Literal["messages", "prompt"]
+    """The parameter that holds what the model reads."""
     id_prefix: str
     whole: Literal["chat.completion", "text_completion"]
     chunk: Literal["chat.completion.chunk", "text_completion"]
@@ -112,6 +114,7 @@ def _text_logprobs(found: Json) -> dict[str, Any]:
 
 CHAT = Shape(
     "/v1/chat/completions",
+    "messages",
     "chatcmpl-",
     "chat.completion",
     "chat.completion.chunk",
@@ -119,5 +122,11 @@ CHAT = Shape(
     _chat_chunk_choice,
 )
 TEXT = Shape(
-    "/v1/completions", "cmpl-", "text_completion", "text_completion", _text_choice, _text_choice
+    "/v1/completions",
+    "prompt",
+    "cmpl-",
+    "text_completion",
+    "text_completion",
+    _text_choice,
+    _text_choice,
 )

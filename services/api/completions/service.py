@@ -177,7 +177,7 @@ async def _open(call: Call, body: dict[str, Any], stack: AsyncExitStack) -> http
 
 async def _enter(call: Call, stack: AsyncExitStack, body: dict[str, Any]) -> httpx.Response:
     headers = {TENANT_HEADER: call.allowance.tenant_id}
-    post = upstream.posted(call.parts.inference, call.shape.path, body, call.asked.model, headers)
+    post = upstream.posted(call.parts.inference, call.shape, body, call.asked.model, headers)
     return await stack.enter_async_context(post)
 
 
@@ -222,7 +222,8 @@ def _pieces(call: Call, event: Json) -> list[dict[str, Any]]:
 def _error_in(event: Json, call: Call) -> TailorError:
     error = event["error"]
     status = error.get("code") if isinstance(error, dict) else None
-    return upstream.error_of(status if isinstance(status, int) else 500, event, call.asked.model)
+    status = status if isinstance(status, int) else 500
+    return upstream.error_of(status, event, call.asked.model, call.shape.texts)
 
 
 def _sse(piece: dict[str, Any]) -> bytes:

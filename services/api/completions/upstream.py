@@ -4,12 +4,14 @@ An error's text may name the adapter inside; it leaves with the model's public n
 """
 
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 
+from services.api.completions.answers import Shape
 from shared.errors import (
     Conflict,
     InvalidRequest,
@@ -26,6 +28,9 @@ TOO_LONG_PARAMS = {"input_tokens", "input_text", "max_tokens", "max_completion_t
 MAX_EVENT_BYTES = 2**20
 REFUSALS = {"adapter_refused", "base_not_served"}
 """Codes of our own guard for an adapter that exists and must not be served."""
+
+_INTERNAL_NAMES = re.compile(r" \(parameter=\w+, value=[^()]*\)$")
+"""What vLLM adds to its messages; callers know the parameter by another name."""
 
 
 class ContextLengthExceeded(InvalidRequest):
@@ -48,7 +53,7 @@ def away() -> UpstreamUnavailable:
 @asynccontextmanager
 async def posted(
     client: httpx.AsyncClient,
-    path: str,
+    shape: Shape,
     body: Mapping[str, Any],
     model: str,
     headers: Mapping[str, str],
@@ -57,14 +62,14 @@ async def posted(
 
     Raises what the caller should see, speaking of ``model``, for any answer but 200.
     """
-    request = client.build_request("POST", path, json=body, headers=headers)
+    request = client.build_request("POST", shape.path, json=body, headers=headers)
     try:
         response = await client.send(request, stream=True)
     except httpx.TransportError as error:
         raise away() from error
     try:
         if response.status_code != 200:
-            raise error_of(response.status_code, await _whole(response), model)
+            raise error_of(response.status_code, await _whole(response), model, shape.texts)
         yield response
     finally:
         await response.aclose()
@@ -99,11 +104,14 @@ async def events(response: httpx.Response) -> AsyncGenerator[dict[str, Any]]:
     raise BrokenStream
 
 
-def error_of(status: int, answer: Mapping[str, Any], model: str) -> TailorError:
-    """Translate an error of the inference service."""
+def error_of(
+    status: int, answer: Mapping[str, Any], model: str, texts: str = "messages"
+) -> TailorError:
+    """Translate an error of the inference service; ``texts`` is the parameter that is too long."""
     error = answer.get("error")
     fields: Mapping[str, Any] = error if isinstance(error, dict) else {}
     message = ADAPTER_ID.sub(model, str(fields.get("message") or "The request was refused."))
+    message = _INTERNAL_NAMES.sub("", message)
     param = fields.get("param")
     param = param if isinstance(param, str) else None
     if fields.get("code") in REFUSALS:
@@ -115,7 +123,7 @@ def error_of(status: int, answer: Mapping[str, Any], model: str) -> TailorError:
         )
     if status in (400, 422):
         kind = ContextLengthExceeded if param in TOO_LONG_PARAMS else InvalidRequest
-        return kind(message, "messages" if param in {"input_tokens", "input_text"} else param)
+        return kind(message, texts if param in {"input_tokens", "input_text"} else param)
     if status == 404:
         return NotFound(
             f"The model `{model}` does not exist or you do not have access to it.",

@@ -53,7 +53,9 @@ def test_a_chat_is_read_as_in_training(
     messages = [{"role": role, "content": content} for role, content in turns]
     served = ask(stack, "/v1/chat/completions", messages=messages)["prompt_token_ids"]
     assert served == encoder.prompt(messages)
-    trained = encoder.encode([*messages, {"role": "assistant", "content": "yes"}])
+    # Earlier answers are not learnt here: a learnt one is cut where its own prompt ended.
+    earlier = [message | {"weight": 0} for message in messages]
+    trained = encoder.encode([*earlier, {"role": "assistant", "content": "yes"}])
     assert trained.token_ids[: len(served)] == served
     assert trained.answers[0] == len(served)
 
@@ -72,12 +74,12 @@ def test_other_bare_prompts_stay_as_they_are(stack: RunningStack) -> None:
     assert choice["prompt_token_ids"] == [2, 104]
 
 
-def test_a_user_cannot_end_its_turn(stack: RunningStack) -> None:
+def test_a_user_cannot_end_its_turn(stack: RunningStack, encoder: ChatEncoder) -> None:
     client = stack.tenant("plain-words").client
-    used = [
-        client.chat.completions.create(
-            model=BASE, messages=[{"role": "user", "content": text}], max_tokens=1
-        ).usage.prompt_tokens
-        for text in ("x", EVIL)
-    ]
-    assert used[1] - used[0] > 40
+    for text in ("x", EVIL):
+        chat = [{"role": "user", "content": text}]
+        ids = encoder.prompt(chat)
+        # The template's own turns, the system's and the user's, and no more.
+        assert ids.count(encoder.turn_end) == 2
+        answer = client.chat.completions.create(model=BASE, messages=chat, max_tokens=1)
+        assert answer.usage.prompt_tokens == len(ids)

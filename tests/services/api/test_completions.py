@@ -384,6 +384,21 @@ def test_a_default_answer_length_gives_way_to_a_long_prompt(
         tenant.openai.chat.completions.create(model=model, messages=ASK, max_tokens=500)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_text_that_is_too_long_is_named_by_its_parameter(
+    tenant: Tenant, model: str, upstream: Upstream, stream: bool
+) -> None:
+    said = "the prompt has 2100 tokens."
+    message = f"{said} (parameter=input_tokens, value=2100)"
+    error = {"message": message, "param": "input_tokens", "code": 400}
+    upstream.script = lambda exchange: exchange.send_json(400, {"error": error})
+    for path, body in (("chat/completions", {"messages": ASK}), ("completions", {"prompt": "a"})):
+        asked = {"model": model, "max_tokens": 8, "stream": stream} | body
+        refused = tenant.http.post(f"/v1/{path}", json=asked).json()["error"]
+        assert (refused["message"], refused["code"]) == (said, "context_length_exceeded")
+        assert refused["param"] in body
+
+
 def break_by_closing(exchange: Exchange) -> None:
     """Stop in the middle of the chunked body."""
 

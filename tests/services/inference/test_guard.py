@@ -17,6 +17,7 @@ from starlette.routing import Route
 from starlette.types import Message
 
 from services.inference.guard import Guard
+from services.inference.plain_text import TextsAsTrained
 from services.inference.reports import Reports
 from shared.ids import new_id
 
@@ -156,6 +157,8 @@ async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     }
     for name, value in settings.items():
         monkeypatch.setenv(f"TAILOR_{name}", str(value))
+    # What the stand-in has no tokenizer for; see test_plain_text.py.
+    monkeypatch.setattr(TextsAsTrained, "are_read_by", unread)
     running = Service(Engine(), tmp_path, tmp_path / "state")
     for part in ("resolver", "cpu_lora", "plain_text", "canary"):
         running.reports.write(part)
@@ -164,6 +167,10 @@ async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
 
 pytestmark = pytest.mark.anyio
+
+
+async def unread(*_: object) -> bool:
+    return False
 
 
 async def until(condition: Callable[[], bool]) -> None:
