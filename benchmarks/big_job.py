@@ -2,8 +2,8 @@
 
 The real processes, one after the other: an API over a PostgreSQL of its own with the child that
 reads the upload, the scheduler's checker, and the trainer, which is ended after ``--steps``.
-Printed is a table in Markdown. No process may take more than 1.5 GB beyond the base model, and none may
-grow with the rows.
+Printed is a table in Markdown. No process may take more than 1.5 GB beyond the base model, and none
+may grow with the rows.
 
     python -m benchmarks.big_job --rows 10000 100000 --steps 50
 """
@@ -41,11 +41,11 @@ from tests.conftest import Database, running_postgres
 BASE = "smollm2-135m-instruct"
 API, FILE_CHECK = "services.api", "shared.files.check_process"
 CHECKER, TRAINER = "services.scheduler.checking", "services.worker.training"
-WORDS = (
-    "the a of for with and before after when every customer order invoice return shelf warranty "
-    "part code office kiln door switch heater board sensor fan trolley panel cover window pump "
-    "delivery price serial manual repair spare 棚 倉庫 営業時間 返品 送料 電話 保証 部品"
-).split()  # noqa: SIM905  a list of one word a line would be forty lines
+WORDS = """
+    the a of for with and before after when every customer order invoice return shelf warranty
+    part code office kiln door switch heater board sensor fan trolley panel cover window pump
+    delivery price serial manual repair spare 棚 倉庫 営業時間 返品 送料 電話 保証 部品
+""".split()  # noqa: SIM905  as a list it is forty lines
 CLAUSES, CLAUSE_WORDS, ROW_CLAUSES = 2_000, 8, 40
 """Make rows of about 2 kB, fast."""
 VALIDATION_ROWS = 8
