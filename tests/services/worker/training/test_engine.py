@@ -401,7 +401,7 @@ def test_a_changed_template_means_a_fresh_start_that_is_explained(
     folder = interrupted_attempt(trainer, make_spec)
     warm = trainer.engine._warm
     assert warm is not None
-    warm.tokenizer.chat_template = "{{ '\n' }}" + str(warm.tokenizer.chat_template)
+    warm.encoder.sha256 = "of another template"
     trainer.train(make_spec(attempt=51, resume_from=(folder,)))
     started = trainer.of("started")[-1]
     assert started.step == 0
