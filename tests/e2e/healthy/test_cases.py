@@ -217,7 +217,9 @@ def test_what_is_not_utf_8_or_not_text_is_a_400_in_the_users_words(caller):
     shift_jis = caller.http.post(url, content=body.replace("[]", '"日本"').encode("cp932"))
     assert (shift_jis.status_code, "UTF-8" in shift_jis.json()["error"]["message"]) == (400, True)
     kind = {"content-type": "application/x-www-form-urlencoded"}
-    ask = json.dumps({"model": BASE_MODEL, "messages": [{"role": "user", "content": "ping"}]})
+    ask = json.dumps(
+        {"model": BASE_MODEL, "messages": [{"role": "user", "content": "ping"}], "max_tokens": 4}
+    )
     assert caller.http.post(url, content=ask.encode(), headers=kind).status_code == 200
 
 
