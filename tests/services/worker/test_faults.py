@@ -117,6 +117,8 @@ def test_jobs_survive_a_flushed_and_restarted_valkey_and_each_ends_once(workshop
 def test_a_worker_idle_during_a_valkey_restart_hears_the_next_ring(workshop, broker):
     worker = workshop.start_worker()
     assert_ended_once(workshop, rung_job(workshop))
+    # Idle: its ring is acknowledged, a moment after the job's end is written.
+    wait_until(lambda: outstanding(workshop.app, "default") == (0, 0), "the ring is acknowledged")
     broker.process.kill()
     broker.process.wait()
     restarted, _ = start_valkey(Path(workshop.broker_url.partition("://")[2]).parent)
