@@ -15,13 +15,8 @@ TRAINER = (sys.executable, "-m", "services.worker.training")
 
 
 def trainer_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without our settings: the trainer gets no credentials.
-
-    OpenMP's threads otherwise spin while they wait for each other; with a vLLM on the same cores
-    that was measured to be seven to twenty times slower.
-    """
-    kept = {name: value for name, value in environment.items() if not name.startswith("TAILOR_")}
-    return {"OMP_WAIT_POLICY": "passive", **kept}
+    """Return the environment without our settings: the trainer gets no credentials."""
+    return {name: value for name, value in environment.items() if not name.startswith("TAILOR_")}
 
 
 def main(settings: WorkerSettings, trainer_command: Sequence[str] = TRAINER) -> int:

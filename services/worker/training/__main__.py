@@ -22,6 +22,12 @@ if "--parent" in sys.argv and os.getppid() != int(sys.argv[sys.argv.index("--par
 # then costs 3 to 4 times the processor time. libgomp reads this once, when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# Packs differ in length. oneDNN, and torch's layer above it, keep what they made for each of the
+# last 1,024 shapes: 60 MB more a step, up to gigabytes. 64 hold what the layers of a pack share,
+# at the same speed (docs/benchmarks.md).
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+os.environ.setdefault("LRU_CACHE_CAPACITY", "64")
+
 if __name__ == "__main__":
     from services.worker.training.process import main
 
