@@ -65,9 +65,11 @@ class FrozenModel:
         self.heads: int = config.num_attention_heads
         self.key_heads: int = config.num_key_value_heads
         self.epsilon: float = config.rms_norm_eps
-        self.embedding: Tensor = model.model.embed_tokens.weight.data
-        self.final_norm: Tensor = model.model.norm.weight.data
-        self.head: Tensor = model.lm_head.weight.data  # [V, D]
+        # Copies, here and in _fuse: a view into the mapped file would keep all of it in memory.
+        self.embedding: Tensor = model.model.embed_tokens.weight.data.clone()
+        self.final_norm: Tensor = model.model.norm.weight.data.clone()
+        tied = model.lm_head.weight is model.model.embed_tokens.weight
+        self.head: Tensor = self.embedding if tied else model.lm_head.weight.data.clone()  # [V, D]
         self.dtype = self.embedding.dtype
         self.rotary = model.model.rotary_emb
         self.shapes = {
@@ -197,8 +199,8 @@ def _fuse(name: str, layer: Any) -> Layer:
     modules = {key: [layer.get_submodule(n) for n in names] for key, names in FUSED.items()}
     return Layer(
         name=name,
-        attention_norm=layer.input_layernorm.weight.data,
-        mlp_norm=layer.post_attention_layernorm.weight.data,
+        attention_norm=layer.input_layernorm.weight.data.clone(),
+        mlp_norm=layer.post_attention_layernorm.weight.data.clone(),
         products={
             key: torch.cat([module.weight.data for module in group])
             for key, group in modules.items()
