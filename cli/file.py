@@ -71,9 +71,9 @@ def _rows_of(path: Path, rows_path: Path, at_least: int) -> Path:
     for problem in report.warnings:
         typer.echo(f"{problem} (warning)", err=True)
     if not report.ok:
-        more = " or more" if report.truncated else ""
+        shown = f"the first {len(report.errors)}" if report.truncated else "see"
         raise CommandFailed(
-            f"{path} cannot be used: {len(report.errors)}{more} error(s), see above"
+            f"{path} cannot be used: {report.error_count:,} error(s), {shown} above"
         )
     if report.rows < at_least:
         raise CommandFailed(f"{path} has {report.rows} row(s); a job needs at least {at_least}")

@@ -65,6 +65,15 @@ def test_check_names_every_faulty_line(tailor, tmp_path: Path) -> None:
     assert "Line 4:" in result.output
 
 
+def test_check_counts_the_faulty_lines_that_it_does_not_show(tailor, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "a"}\n' * 1200, encoding="utf-8")
+    result = tailor("file", "check", str(path))
+    assert result.exit_code == 1
+    assert "1,200 error(s), the first 50 above" in result.output
+    assert result.output.count("Line ") == 50
+
+
 def test_check_refuses_too_few_rows(tailor, tmp_path: Path) -> None:
     path = tmp_path / "few.jsonl"
     path.write_text('{"prompt": "a", "completion": "b"}\n')
