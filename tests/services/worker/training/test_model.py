@@ -211,6 +211,14 @@ def test_states_in_a_mapped_file_are_the_same_bits_and_leave_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_weights_file_is_not_kept_in_memory_beside_the_model(
+    tiny: Path, base: FrozenModel
+) -> None:
+    kept = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(tiny) in line]
+    assert base.embedding.numel()
+    assert kept == []
+
+
 def test_checksum_sees_one_changed_weight(tiny: Path) -> None:
     changed = FrozenModel(tiny, CPU)
     before = changed.checksum()
