@@ -34,7 +34,7 @@ class Outcome(StrEnum):
     LOST = "lost"
 
 
-class Interrupted(Exception):
+class EndedByOrder(Exception):
     """The work must end now, by order."""
 
     def __init__(self, order: Order) -> None:

@@ -26,9 +26,9 @@ from services.worker.training.checkpoint import (
     Shelf,
 )
 from services.worker.training.dataset import DataReader, DataSet
-from services.worker.training.evaluate import Trained, write_served_check
+from services.worker.training.evaluate import AdaptedModel, write_served_check
 from services.worker.training.loop import Run, train
-from services.worker.training.lora import Adapter, export
+from services.worker.training.lora import LoraWeights, export
 from services.worker.training.model import FrozenModel
 from services.worker.training.plan import PLAN_VERSION, Plan
 from services.worker.training.prefix import GROUP_TOKENS, Mode, PrefixCache, Room, choose_mode
@@ -104,7 +104,7 @@ class Engine:
         reader = DataReader(warm.encoder, entry.context_length, scratch, report)
         data = reader.read(spec.train_rows, spec.validation_rows)
         base, numbers = warm.frozen, spec.hyperparameters
-        adapter = Adapter(
+        adapter = LoraWeights(
             base.shapes,
             entry.profile,
             rank=numbers.rank,
@@ -145,7 +145,7 @@ class Engine:
             for rows in (data.train, data.validation)
         )
         run = Run(
-            trained=Trained(base, entry.profile.first_trained_layer, adapter),
+            trained=AdaptedModel(base, entry.profile.first_trained_layer, adapter),
             adapter=adapter,
             train=train_cache,
             validation=validation_cache,

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from services.worker.spec import ServedCheck
-from services.worker.training.lora import Adapter
+from services.worker.training.lora import LoraWeights
 from services.worker.training.model import FrozenModel
 from services.worker.training.pack import Pack
 from services.worker.training.plan import buckets
@@ -31,26 +31,29 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Trained:
+class AdaptedModel:
     """The part of the model that an adapter changes: layers from ``first_layer`` and the head."""
 
     base: FrozenModel
     first_layer: int
-    adapter: Adapter | None
+    adapter: LoraWeights | None
 
     def final_states(self, cache: PrefixCache, pack: Pack) -> torch.Tensor:
         """States [N, D] at the places that predict the pack's answer tokens."""
         layers = range(self.first_layer, len(self.base.layers))
         return self.base.run(cache.states(pack), pack, layers, self.adapter)
 
-    def without_adapter(self) -> "Trained":
+    def without_adapter(self) -> "AdaptedModel":
         """The base model as it is."""
         return replace(self, adapter=None)
 
 
 @torch.no_grad()
 def evaluate(
-    trained: Trained, cache: PrefixCache, token_budget: int, working: Callable[[int, int], None]
+    trained: AdaptedModel,
+    cache: PrefixCache,
+    token_budget: int,
+    working: Callable[[int, int], None],
 ) -> Score:
     """Score all rows of ``cache``; ``working`` is called before each micro-batch with the rows done
     and all rows.
@@ -67,7 +70,7 @@ def evaluate(
 
 @torch.no_grad()
 def write_served_check(
-    path: Path, trained: Trained, cache: PrefixCache, context_length: int
+    path: Path, trained: AdaptedModel, cache: PrefixCache, context_length: int
 ) -> None:
     """Write the JSON list of ServedCheck for validation rows spread over all lengths.
 
@@ -89,7 +92,7 @@ def _spread(members: list[int], lengths: NDArray[np.int64]) -> list[int]:
     return [order[place] for place in places.astype(int)]
 
 
-def _check(member: int, trained: Trained, cache: PrefixCache, limit: int) -> ServedCheck:
+def _check(member: int, trained: AdaptedModel, cache: PrefixCache, limit: int) -> ServedCheck:
     """One row's last answer, cut where it is beyond SERVED_TOKENS or ``limit``."""
     row = cache.rows[member]
     start, end = row.last_answer

@@ -20,8 +20,8 @@ from services.worker.spec import (
     StepMetrics,
 )
 from services.worker.training.checkpoint import Checkpoint, RunState, Shelf
-from services.worker.training.evaluate import Score, Trained, evaluate
-from services.worker.training.lora import Adapter
+from services.worker.training.evaluate import AdaptedModel, Score, evaluate
+from services.worker.training.lora import LoraWeights
 from services.worker.training.plan import Plan, buckets, learning_rate
 from services.worker.training.prefix import PrefixCache
 from services.worker.training.report import Reporter
@@ -39,8 +39,8 @@ class NonFiniteLoss(Exception):
 class Run:
     """One attempt: what it trains, on what, how far it is, and how it reports."""
 
-    trained: Trained
-    adapter: Adapter
+    trained: AdaptedModel
+    adapter: LoraWeights
     train: PrefixCache
     validation: PrefixCache
     plan: Plan

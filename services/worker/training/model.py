@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
-from services.worker.training.lora import FUSED, Adapter
+from services.worker.training.lora import FUSED, LoraWeights
 from services.worker.training.ops import (
     AdaptedProduct,
     GatedSilu,
@@ -100,7 +100,7 @@ class FrozenModel:
         return functional.embedding(pack.token_ids, self.embedding)
 
     def run(
-        self, states: Tensor, pack: Pack, layers: range, adapter: Adapter | None = None
+        self, states: Tensor, pack: Pack, layers: range, adapter: LoraWeights | None = None
     ) -> Tensor:
         """Run ``layers`` on ``states`` [T, D].
 
@@ -114,7 +114,7 @@ class FrozenModel:
         return states
 
     def _layer(
-        self, layer: Layer, states: Tensor, site: "_Site", adapter: Adapter | None
+        self, layer: Layer, states: Tensor, site: "_Site", adapter: LoraWeights | None
     ) -> Tensor:
         normed = self._norm(states, layer.attention_norm)
         mixed = self._attend(self._product(layer, "qkv", normed, adapter), site)
@@ -125,7 +125,7 @@ class FrozenModel:
         inner = _tensor(GatedSilu, self._product(layer, "gate_up", normed, adapter))
         return states + self._product(layer, "down", inner, adapter)
 
-    def _product(self, layer: Layer, key: str, x: Tensor, adapter: Adapter | None) -> Tensor:
+    def _product(self, layer: Layer, key: str, x: Tensor, adapter: LoraWeights | None) -> Tensor:
         weight, bias = layer.products[key], layer.biases[key]
         if adapter is None:
             return functional.linear(x, weight, bias)
