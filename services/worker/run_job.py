@@ -60,7 +60,7 @@ from shared.jobs.transitions import move, record
 from shared.telemetry import log_context
 
 LISTENING_SECONDS = 0.1
-"""How late it may be noticed that an action is done."""
+"""Polling interval of ``while_listening``; the most by which it returns late."""
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)

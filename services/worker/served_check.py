@@ -17,7 +17,8 @@ from services.worker.spec import ServedCheck
 ANSWER_SECONDS = 60.0
 READINESS_SECONDS = 5.0
 RETRY_STATUSES = {401, 403, 404, 408, 409, 425, 429}
-"""What a service answers while it is starting, or has not seen the new folder yet."""
+"""They say nothing about the adapter: a service gives them while it is starting, or has not seen
+the new folder yet."""
 REASONED = {"adapter_refused", "base_not_served"}
 """Codes of our own guard, which has looked at the adapter."""
 SURE_SHARE = 3

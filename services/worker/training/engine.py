@@ -78,7 +78,8 @@ class Engine:
         try:
             self._train(spec, entry, warm)
         finally:
-            # The adapter, the rows and the prefix cache were locals of _train: nothing is left.
+            # The adapter, the rows and the prefix cache were locals of _train. An exception's
+            # traceback holds them until it is caught; after an error the process ends.
             gc.collect()
 
     def _base(self, spec: TrainSpec) -> WarmBase:

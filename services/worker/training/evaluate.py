@@ -32,7 +32,7 @@ class Score:
 
 @dataclass(frozen=True)
 class AdaptedModel:
-    """The part of the model that an adapter changes: layers from ``first_layer`` and the head."""
+    """Base model with an optional adapter, run from the first trained layer on cached states."""
 
     base: FrozenModel
     first_layer: int

@@ -46,7 +46,7 @@ class Run:
     plan: Plan
     state: RunState
     best: dict[str, Tensor]
-    """The best checkpoint's factors; the initial ones before the first evaluation."""
+    """The best checkpoint's factors; empty before the first epoch's evaluation."""
     moments: dict[str, Tensor]
     shelf: Shelf
     checkpoint_seconds: float
