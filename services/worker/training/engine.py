@@ -146,7 +146,7 @@ class Engine:
             for rows in (data.train, data.validation)
         )
         run = Run(
-            trained=AdaptedModel(base, entry.profile.first_trained_layer, adapter),
+            model=AdaptedModel(base, entry.profile.first_trained_layer, adapter),
             adapter=adapter,
             train=train_cache,
             validation=validation_cache,
@@ -225,7 +225,7 @@ def _publish(
     run.adapter.load(run.best)
     export(spec.attempt_dir / "adapter", run.best, config)
     check_file = spec.attempt_dir / "served_check.json"
-    write_served_check(check_file, run.trained, run.validation, context_length)
+    write_served_check(check_file, run.model, run.validation, context_length)
     return DoneMessage(
         step=state.step,
         steps_this_attempt=state.step - first_step,

@@ -34,8 +34,8 @@ class Pack:
     source: Tensor
     """[T] place of each token in the data set's tokens laid end to end."""
     spread: Tensor
-    """[B · R] gather index from packed own tokens [T - S] to the padded [B, R] layout (R: the longest
-    row's count of them); padding reads token 0 and is never used."""
+    """[B · R] gather index from packed own tokens [T - S] to the padded [B, R] layout; padding
+    reads token 0 and is never used."""
     collect: Tensor
     """[T - S] its inverse: the place of each packed own token in [B · R]."""
     mask: Tensor
