@@ -1,4 +1,4 @@
-"""One small error tree; the API renders it once, in OpenAI's shape.
+"""The shared part of the error tree; the API renders it once, in OpenAI's shape.
 
 TailorError
 ├── InvalidRequest            400  the caller can mend it; names the parameter
@@ -15,7 +15,8 @@ TailorError
 ├── InsufficientStorage       507  the disk is nearly full
 └── LeaseLost                 (never on the wire) somebody else owns the job now
 
-Every class pickles by its arguments, because Celery ships exceptions.
+Services, storage and command line add classes of their own beside their code. Every class pickles
+by its arguments: Celery's child process hands its parent what a task raised.
 """
 
 

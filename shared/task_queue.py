@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TRAIN_NEXT = "tailor.train_next"
 RING_TIMEOUT_SECONDS = 1.0
 MAX_WAITING_RINGS = 100
-PATIENCE = {
+SHORT_TIMEOUTS = {
     "socket_connect_timeout": RING_TIMEOUT_SECONDS,
     "socket_timeout": RING_TIMEOUT_SECONDS,
     "max_retries": 1,
@@ -26,7 +26,8 @@ PATIENCE = {
     "interval_step": 0.1,
     "interval_max": 0.1,
 }
-"""For whoever must not wait: without it kombu looks for a dead broker for 6 s, also unasked."""
+"""Broker options for callers that must not block; without them kombu retries an unreachable broker
+for about 6 s, even with ``retry=False``."""
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +60,9 @@ def make_celery(broker_url: str) -> "Celery":
     return app
 
 
-def in_haste(app: "Celery") -> "Celery":
+def with_short_timeouts(app: "Celery") -> "Celery":
     """Let ``app`` give up on an absent broker within a second or two; not for a worker's own."""
-    app.conf.broker_transport_options = {**app.conf.broker_transport_options, **PATIENCE}
+    app.conf.broker_transport_options = {**app.conf.broker_transport_options, **SHORT_TIMEOUTS}
     return app
 
 
@@ -107,7 +108,7 @@ class Doorbell:
 
     def _run(self) -> None:
         # A broker that accepts but does not answer must not hold the thread either.
-        app = in_haste(self._make_app())
+        app = with_short_timeouts(self._make_app())
         while self._waiting.get():
             ring(app, self._queue)
         app.close()
@@ -128,7 +129,7 @@ def outstanding(app: "Celery", queue: str, moment_seconds: float = 10) -> Outsta
     A ring unacknowledged for longer than a moment leads to no claim: its worker is training, or was
     killed and left it behind until the visibility time-out, eight days later.
     """
-    with app.connection_for_read(transport_options=PATIENCE) as connection:
+    with app.connection_for_read(transport_options=SHORT_TIMEOUTS) as connection:
         channel = connection.channel()
         now = time.time()
         in_hand = channel.client.zcount(

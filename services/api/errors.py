@@ -125,13 +125,13 @@ def translated(error: Exception) -> TailorError | None:
     return None
 
 
-def _own(error: TailorError) -> TailorError:
+def _from_tailor_error(error: TailorError) -> TailorError:
     if isinstance(error, LeaseLost):
         return Conflict("The job has just changed its state; look at it again.")
     return error
 
 
-def _of_framework(error: HTTPException) -> TailorError:
+def _from_http_exception(error: HTTPException) -> TailorError:
     if isinstance(error.__cause__, ClientDisconnect):
         raise error.__cause__
     if isinstance(error.__cause__, TailorError):
@@ -142,7 +142,7 @@ def _of_framework(error: HTTPException) -> TailorError:
     return InvalidRequest(str(error.detail))
 
 
-def _of_validation(error: RequestValidationError) -> TailorError:
+def _from_validation_error(error: RequestValidationError) -> TailorError:
     problems: Sequence[Any] = error.errors()
     first = problems[0]
     param = _param(first["loc"])
@@ -190,9 +190,9 @@ def _cannot_be_stored(_error: Exception) -> TailorError:
 
 
 TRANSLATIONS: dict[type[Exception], Callable[[Any], TailorError]] = {
-    TailorError: _own,
-    HTTPException: _of_framework,
-    RequestValidationError: _of_validation,
+    TailorError: _from_tailor_error,
+    HTTPException: _from_http_exception,
+    RequestValidationError: _from_validation_error,
     OperationalError: _database_away,
     InterfaceError: _database_away,
     DisconnectionError: _database_away,

@@ -79,7 +79,7 @@ class FrontDoor:
         except Exception as error:  # the outermost loop of a request
             if answer.status:
                 raise
-            told = _last_word(error)
+            told = _final_error(error)
             scope["state"]["refused"] = told.message if told.status in {401, 403} else told.code
             await response(told)(scope, body.receive, answer.send)
 
@@ -136,7 +136,7 @@ def _check_area(path: str, caller: Caller) -> None:
         caller.as_tenant()
 
 
-def _last_word(error: Exception) -> TailorError:
+def _final_error(error: Exception) -> TailorError:
     known = translated(error)
     if known is not None:
         return known

@@ -155,9 +155,10 @@ class Admission:
         return (t for t in self._heads() if t.adapter is not None and t.adapter not in self._places)
 
     def _closing(self, now: float) -> set[str]:
-        """Places past their slice that somebody waits for: they let nobody new in.
+        """Adapters that have used up their slice and must admit nobody new, so that they fall free.
 
-        Who waits closes a place of its own, or of a tenant that has more places than it.
+        At most one for each adapter that waits for a place: of the tenant with the most places
+        first, then the longest held. It must be the waiting tenant's own, or of one with more.
         """
         held, closing = self._room.held, set[str]()
         spent = [a for a, p in self._places.items() if now - p.since >= self._slice_seconds]

@@ -21,7 +21,7 @@ from services.scheduler.validate import Validation
 from shared.catalog import load_catalog
 from shared.db import make_engine
 from shared.storage import LocalStore
-from shared.task_queue import in_haste, make_celery
+from shared.task_queue import make_celery, with_short_timeouts
 from shared.telemetry import configure_logging
 
 STOP_SECONDS = 5.0
@@ -29,7 +29,7 @@ STOP_SECONDS = 5.0
 
 def urgent_duties(settings: SchedulerSettings, engine: Engine) -> list[Duty]:
     """Return the duties that jobs wait for."""
-    app = in_haste(make_celery(settings.broker_url.get_secret_value()))
+    app = with_short_timeouts(make_celery(settings.broker_url.get_secret_value()))
     watch = LeaseWatch(settings.lease_window_seconds, settings.scan_gap_seconds)
     return [
         Reap(engine, watch, time.monotonic),
@@ -58,7 +58,7 @@ def work(stop: threading.Event, settings: SchedulerSettings, engine: Engine) -> 
     threading.Thread(
         target=sweep_until, args=(stop, erasing, interval), name="erase", daemon=True
     ).start()
-    app = in_haste(make_celery(settings.broker_url.get_secret_value()))
+    app = with_short_timeouts(make_celery(settings.broker_url.get_secret_value()))
     checks = Validation(engine, app, load_catalog(), settings).start(stop)
     sweep_until(stop, urgent_duties(settings, engine), interval)
     for check in checks:

@@ -1,6 +1,7 @@
-"""The way from the main process's SIGTERM to the job in the forked child: a pipe made before it.
+"""A one-way flag shared with forked children: a pipe made before the fork.
 
-Its byte is never read, so the pipe stays readable for every child, also one forked later.
+SIGTERM in the main process writes one byte that nobody reads, so every child sees it set, also one
+forked later.
 """
 
 import os

@@ -34,7 +34,7 @@ class Outcome(StrEnum):
     LOST = "lost"
 
 
-class Interrupted(Exception):
+class EndedByOrder(Exception):
     """The work must end now, by order."""
 
     def __init__(self, order: Order) -> None:
@@ -114,7 +114,10 @@ def end_by_failure(
 
 
 def end_without_lease(place: Workplace, job: FineTuningJob, lease: Lease) -> Outcome:
-    """A move found no row: somebody else's job now, or one whose cancellation overtook the move."""
+    """A guarded update matched no row: another worker owns the job, or its user stopped it first.
+
+    In the second case the job is still ours; finish the cancellation (or the pause) here.
+    """
     place.trainer.kill()
     for held, to in AFTER_LOST_LEASE.items():
         try:

@@ -1,8 +1,8 @@
 """The heartbeat thread: renews the lease, carries progress and events, hears a cancel.
 
-While a job trains this is the only writer of its rows, so a database that is away costs nothing but
-time: what has gathered is written with the next heartbeat that succeeds. The drain has a thread of
-its own, which waits for nothing else.
+All that the worker writes of a held job goes through here, so a database that is away costs nothing
+but time: what has gathered is written with the next heartbeat that succeeds. The drain has a
+thread of its own, which waits for nothing else. API (cancel) and scheduler write to the row, too.
 """
 
 import logging

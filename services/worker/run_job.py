@@ -19,8 +19,8 @@ from sqlalchemy.orm import Session
 from services.worker import finished, publish
 from services.worker.disk import DISK_FULL, is_disk_full
 from services.worker.endings import (
+    EndedByOrder,
     Inbox,
-    Interrupted,
     Outcome,
     end_by_failure,
     end_by_order,
@@ -60,7 +60,7 @@ from shared.jobs.transitions import move, record
 from shared.telemetry import log_context
 
 LISTENING_SECONDS = 0.1
-"""How late it may be noticed that an action is done."""
+"""Polling interval of ``while_listening``; the most by which it returns late."""
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
@@ -107,8 +107,8 @@ def work(place: Workplace, job: FineTuningJob, lease: Lease, inbox: Inbox) -> Ou
         if done is None:
             done = finished.keep(place, job, train(place, job, lease, inbox))
         publish_result(place, job, lease, inbox, done)
-    except Interrupted as interruption:
-        return end_by_order(place, job, lease, inbox, interruption.order)
+    except EndedByOrder as ended:
+        return end_by_order(place, job, lease, inbox, ended.order)
     except AttemptFailed as failure:
         return end_by_failure(place, job, lease, failure)
     except OSError as error:
@@ -139,7 +139,7 @@ def hold(place: Workplace, job: FineTuningJob, inbox: Inbox) -> Iterator[Lease]:
 
 
 def train(place: Workplace, job: FineTuningJob, lease: Lease, inbox: Inbox) -> DoneMessage:
-    """Run the trainer to its end, passing on what it tells; raises Interrupted, AttemptFailed."""
+    """Run the trainer to its end, passing on what it tells; raises EndedByOrder, AttemptFailed."""
     place.trainer.train(make_spec(place, job), inbox.put)
     patience = place.settings.trainer_start_seconds
     while True:
@@ -152,7 +152,7 @@ def train(place: Workplace, job: FineTuningJob, lease: Lease, inbox: Inbox) -> D
             case DoneMessage() as done:
                 return own(done, place.store.attempt(job.id, job.attempt).absolute())
             case Order() as order:
-                raise Interrupted(order)
+                raise EndedByOrder(order)
             case ErrorMessage() as error:
                 raise AttemptFailed.of_error(error)
             case Exited() as end:
@@ -216,7 +216,7 @@ def enter_running(session: Session, job: FineTuningJob, started: StartedMessage)
 def publish_result(
     place: Workplace, job: FineTuningJob, lease: Lease, inbox: Inbox, done: DoneMessage
 ) -> None:
-    """Bring the trainer's result into the world; raises Interrupted, AttemptFailed, LeaseLost."""
+    """Bring the trainer's result into the world; raises EndedByOrder, AttemptFailed, LeaseLost."""
     settings, entry = place.settings, place.catalog.get(job.base_model)
     place.trainer.finish_job()  # from here on its death is nobody's concern
     lease.confirm()
@@ -238,7 +238,7 @@ def publish_result(
 
 
 def while_listening(inbox: Inbox, action: Callable[[], T]) -> T:
-    """Return what ``action`` returns; an order abandons it, in its thread, by Interrupted."""
+    """Return what ``action`` returns; an order abandons it, in its thread, by EndedByOrder."""
     answer: Future[T] = Future()
 
     def act() -> None:
@@ -255,7 +255,7 @@ def while_listening(inbox: Inbox, action: Callable[[], T]) -> T:
 
 
 def wait_for_order(inbox: Inbox, seconds: float) -> None:
-    """Wait; an order ends the waiting by Interrupted."""
+    """Wait; an order ends the waiting by EndedByOrder."""
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
         try:
@@ -263,4 +263,4 @@ def wait_for_order(inbox: Inbox, seconds: float) -> None:
         except Empty:
             return
         if isinstance(message, Order):
-            raise Interrupted(message)
+            raise EndedByOrder(message)

@@ -16,8 +16,9 @@ from services.worker.spec import ServedCheck
 
 ANSWER_SECONDS = 60.0
 READINESS_SECONDS = 5.0
-NOT_THE_REQUESTS_FAULT = {401, 403, 404, 408, 409, 425, 429}
-"""What a service answers while it is starting, or has not seen the new folder yet."""
+RETRY_STATUSES = {401, 403, 404, 408, 409, 425, 429}
+"""They say nothing about the adapter: a service gives them while it is starting, or has not seen
+the new folder yet."""
 REASONED = {"adapter_refused", "base_not_served"}
 """Codes of our own guard, which has looked at the adapter."""
 SURE_SHARE = 3
@@ -77,7 +78,7 @@ class Inference:
         if response.status_code == httpx.codes.OK:
             return _chosen(response, token_ids)
         reason = f"inference refused the check with status {response.status_code}"
-        if response.status_code in NOT_THE_REQUESTS_FAULT or not response.is_client_error:
+        if response.status_code in RETRY_STATUSES or not response.is_client_error:
             raise InferenceAway(reason)
         finding = _error_of(response)
         if finding.get("code") in REASONED:

@@ -33,7 +33,7 @@ class WorkerSettings(
 
     worker_queue: str = "default"
     trainer_threads: int = Field(default_factory=usable_cores, ge=1)
-    """Part of a run's identity: bit-for-bit resumption needs the same number."""
+    """Bit-for-bit resumption needs the same number; with another a job goes on and says so."""
     scratch_dir: Path | None = None
     """Where large temporary files of a job go, on a fast disk; unset: into the attempt's folder in
     the store. They have no names and vanish with the process."""

@@ -51,7 +51,7 @@ class ReadyMessage(_Message):
 
 
 class StartedMessage(_Message):
-    """Data read, model prepared; training is about to begin (or goes on at ``step``)."""
+    """Data read, model loaded; next are the frozen layers' states (``prefix``), then training."""
 
     kind: Literal["started"] = "started"
     step: int

@@ -67,7 +67,7 @@ class Trainer:
 
     @property
     def busy(self) -> bool:
-        """Whether a job was handed over whose end nobody has seen yet."""
+        """True from handing over a job until ``finish_job`` or ``kill``."""
         return self._process is not None and self._sink is not _ignore
 
     def train(self, spec: TrainSpec, sink: Sink) -> None:

@@ -19,7 +19,7 @@ from shared.jobs.usage import RUNNING_SECONDS, recent_usage
 from shared.tenants.models import Tenant
 
 CHOICES = 10
-"""So many cancellations may come between; after that the scheduler's next ring finds the rest."""
+"""Give up after so many picks were cancelled under our hands; the next doorbell tries again."""
 
 
 def claim_next(
@@ -32,11 +32,13 @@ def claim_next(
     (shared/jobs/lease.py), so that it is counted however it ends. A job that is cancelled at this
     moment is passed over.
     """
+    # Held until the caller's transaction ends, so that the next claimer counts this claim.
     session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"claim:{queue}"))))
     for _ in range(CHOICES):
         job_id = session.scalar(_best(queue, bases))
         if job_id is None:
             return None
+        # ``move`` is guarded by the state: a job cancelled since ``_best`` read it is not found.
         with suppress(LeaseLost):
             return _take(session, job_id, owner)
     return None
@@ -71,6 +73,7 @@ def _best(queue: str, bases: Collection[str] | None) -> Select[str]:
             ),
         )
         .order_by(
+            # What runs will go on for a while, beside what it was charged for.
             recent_usage() + RUNNING_SECONDS * _running_of_its_tenant(),
             FineTuningJob.priority.desc(),
             FineTuningJob.created_at,

@@ -47,9 +47,10 @@ MAX_AUTO_EPOCHS = 20
 def resolve(requested: Requested, rows: int, base: BaseModelEntry) -> Hyperparameters:
     """Replace ``auto`` by numbers for a training file of ``rows`` rows.
 
-    Epochs: few rows are seen often (a fact is not learnt from five sights of it), thousands of rows
-    twice; between them every data set gets about AUTO_STEPS steps. Training stops early when the
-    validation rows no longer improve. Batch size and learning rate are the catalog's.
+    Epochs: few rows are seen often (a small model needs more than about five looks at a fact),
+    thousands of rows twice; between them every data set gets about AUTO_STEPS steps. Training
+    stops early when the validation rows no longer improve. Batch size and learning rate are the
+    catalog's.
     """
     batch_size = _number(requested.batch_size, base.defaults.batch_size)
     n_epochs = _number(requested.n_epochs, _auto_epochs(rows, batch_size))

@@ -123,8 +123,8 @@ def requeue(
     """Send a held job back to the queue, or fail it where nothing has come of too many attempts.
 
     ``job`` names the attempt that fences the move; its counters are read afresh. An attempt that is
-    not ``counted`` (it waited for others), or that was publishing a finished training, is given
-    back, and is never one too many.
+    not ``counted`` (it waited for others, or was drained), or that was publishing a finished
+    training, does not count towards FRUITLESS_LIMIT, and never ends the job here.
     """
     fruitless, state = session.execute(
         select(FineTuningJob.fruitless_attempts, FineTuningJob.state).where(

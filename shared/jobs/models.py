@@ -71,7 +71,7 @@ class FineTuningJob(Row):
     crashes: Mapped[int] = mapped_column(server_default="0")
     """Crashes of the trainer itself since ``highest_step`` last grew."""
     fruitless_attempts: Mapped[int] = mapped_column(server_default="0")
-    """Attempts of any kind that ended without passing ``highest_step``."""
+    """Attempts since ``highest_step`` last grew, each counted from its claim; see lease.py."""
     highest_step: Mapped[int] = mapped_column(server_default="0")
     micro_batch_divisor: Mapped[int] = mapped_column(server_default="1")
     """2 after an out-of-memory failure: half the micro-batch, the same effective batch."""

@@ -26,9 +26,9 @@ from services.worker.training.checkpoint import (
     Shelf,
 )
 from services.worker.training.dataset import DataReader, DataSet
-from services.worker.training.evaluate import Trained, write_served_check
+from services.worker.training.evaluate import AdaptedModel, write_served_check
 from services.worker.training.loop import Run, train
-from services.worker.training.lora import Adapter, export
+from services.worker.training.lora import LoraWeights, export
 from services.worker.training.model import FrozenModel
 from services.worker.training.plan import PLAN_VERSION, Plan
 from services.worker.training.prefix import GROUP_TOKENS, Mode, PrefixCache, Room, choose_mode
@@ -78,7 +78,8 @@ class Engine:
         try:
             self._train(spec, entry, warm)
         finally:
-            # The adapter, the rows and the prefix cache were locals of _train: nothing is left.
+            # The adapter, the rows and the prefix cache were locals of _train. An exception's
+            # traceback holds them until it is caught; after an error the process ends.
             gc.collect()
 
     def _base(self, spec: TrainSpec) -> WarmBase:
@@ -104,7 +105,7 @@ class Engine:
         reader = DataReader(warm.encoder, entry.context_length, scratch, report)
         data = reader.read(spec.train_rows, spec.validation_rows)
         base, numbers = warm.frozen, spec.hyperparameters
-        adapter = Adapter(
+        adapter = LoraWeights(
             base.shapes,
             entry.profile,
             rank=numbers.rank,
@@ -145,7 +146,7 @@ class Engine:
             for rows in (data.train, data.validation)
         )
         run = Run(
-            trained=Trained(base, entry.profile.first_trained_layer, adapter),
+            model=AdaptedModel(base, entry.profile.first_trained_layer, adapter),
             adapter=adapter,
             train=train_cache,
             validation=validation_cache,
@@ -224,7 +225,7 @@ def _publish(
     run.adapter.load(run.best)
     export(spec.attempt_dir / "adapter", run.best, config)
     check_file = spec.attempt_dir / "served_check.json"
-    write_served_check(check_file, run.trained, run.validation, context_length)
+    write_served_check(check_file, run.model, run.validation, context_length)
     return DoneMessage(
         step=state.step,
         steps_this_attempt=state.step - first_step,

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from services.worker.spec import ServedCheck
-from services.worker.training.lora import Adapter
+from services.worker.training.lora import LoraWeights
 from services.worker.training.model import FrozenModel
 from services.worker.training.pack import Pack
 from services.worker.training.plan import buckets
@@ -31,26 +31,29 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """The part of the model that an adapter changes: layers from ``first_layer`` and the head."""
+class AdaptedModel:
+    """Base model with an optional adapter, run from the first trained layer on cached states."""
 
     base: FrozenModel
     first_layer: int
-    adapter: Adapter | None
+    adapter: LoraWeights | None
 
     def final_states(self, cache: PrefixCache, pack: Pack) -> torch.Tensor:
         """States [N, D] at the places that predict the pack's answer tokens."""
         layers = range(self.first_layer, len(self.base.layers))
         return self.base.run(cache.states(pack), pack, layers, self.adapter)
 
-    def without_adapter(self) -> "Trained":
+    def without_adapter(self) -> "AdaptedModel":
         """The base model as it is."""
         return replace(self, adapter=None)
 
 
 @torch.no_grad()
 def evaluate(
-    trained: Trained, cache: PrefixCache, token_budget: int, working: Callable[[int, int], None]
+    model: AdaptedModel,
+    cache: PrefixCache,
+    token_budget: int,
+    working: Callable[[int, int], None],
 ) -> Score:
     """Score all rows of ``cache``; ``working`` is called before each micro-batch with the rows done
     and all rows.
@@ -60,14 +63,14 @@ def evaluate(
         working(done, len(cache.rows))
         done += len(members)
         pack = cache.pack(members)
-        loss, correct = trained.base.answer_loss(trained.final_states(cache, pack), pack)
+        loss, correct = model.base.answer_loss(model.final_states(cache, pack), pack)
         total, right, tokens = total + float(loss), right + correct, tokens + len(pack.targets)
     return Score(total / tokens, right / tokens)
 
 
 @torch.no_grad()
 def write_served_check(
-    path: Path, trained: Trained, cache: PrefixCache, context_length: int
+    path: Path, model: AdaptedModel, cache: PrefixCache, context_length: int
 ) -> None:
     """Write the JSON list of ServedCheck for validation rows spread over all lengths.
 
@@ -78,7 +81,7 @@ def write_served_check(
         member for member, row in enumerate(cache.rows) if row.last_answer[0] + 1 < limit
     ] or [int(cache.lengths.argmin())]
     chosen = _spread(fitting, cache.lengths)
-    checks = [_check(member, trained, cache, context_length - 1).model_dump() for member in chosen]
+    checks = [_check(member, model, cache, context_length - 1).model_dump() for member in chosen]
     path.write_text(json.dumps(checks))
 
 
@@ -89,7 +92,7 @@ def _spread(members: list[int], lengths: NDArray[np.int64]) -> list[int]:
     return [order[place] for place in places.astype(int)]
 
 
-def _check(member: int, trained: Trained, cache: PrefixCache, limit: int) -> ServedCheck:
+def _check(member: int, model: AdaptedModel, cache: PrefixCache, limit: int) -> ServedCheck:
     """One row's last answer, cut where it is beyond SERVED_TOKENS or ``limit``."""
     row = cache.rows[member]
     start, end = row.last_answer
@@ -97,8 +100,8 @@ def _check(member: int, trained: Trained, cache: PrefixCache, limit: int) -> Ser
     pack = cache.pack([member])
     first = len(pack.targets) - (end - start)
     adapter, base = (
-        model.base.logprobs(model.final_states(cache, pack), pack.targets)[first : first + kept]
-        for model in (trained, trained.without_adapter())
+        each.base.logprobs(each.final_states(cache, pack), pack.targets)[first : first + kept]
+        for each in (model, model.without_adapter())
     )
     return ServedCheck(
         token_ids=tuple(row.token_ids[: start + kept].tolist()),

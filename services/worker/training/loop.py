@@ -20,8 +20,8 @@ from services.worker.spec import (
     StepMetrics,
 )
 from services.worker.training.checkpoint import Checkpoint, RunState, Shelf
-from services.worker.training.evaluate import Score, Trained, evaluate
-from services.worker.training.lora import Adapter
+from services.worker.training.evaluate import AdaptedModel, Score, evaluate
+from services.worker.training.lora import LoraWeights
 from services.worker.training.plan import Plan, buckets, learning_rate
 from services.worker.training.prefix import PrefixCache
 from services.worker.training.report import Reporter
@@ -39,14 +39,14 @@ class NonFiniteLoss(Exception):
 class Run:
     """One attempt: what it trains, on what, how far it is, and how it reports."""
 
-    trained: Trained
-    adapter: Adapter
+    model: AdaptedModel
+    adapter: LoraWeights
     train: PrefixCache
     validation: PrefixCache
     plan: Plan
     state: RunState
     best: dict[str, Tensor]
-    """The best checkpoint's factors; the initial ones before the first evaluation."""
+    """The best checkpoint's factors; empty before the first epoch's evaluation."""
     moments: dict[str, Tensor]
     shelf: Shelf
     checkpoint_seconds: float
@@ -66,23 +66,26 @@ def train(run: Run) -> bool:
     pace = _Pace(run.clock(), state.step)
     last_saved = run.clock()
     try:
-        while True:
-            if plan.ends_epoch(state.step) and state.evaluated_step < state.step:
-                _evaluate(run)  # also before the first step: the base model's own figures
-                if state.step:
+        if state.step == 0:
+            _evaluate(run)  # the base model's own figures
+        # A resume begins in the epoch of the last step done: its evaluation may not be done yet.
+        for epoch in range(plan.epoch_of(max(state.step, 1)), plan.n_epochs + 1):
+            last_step = epoch * plan.steps_per_epoch
+            for step in range(state.step + 1, last_step + 1):
+                _step(run, optimizer, pace)
+                if step < last_step:
                     run.report.emit(pace.report(run))
-                    _save(run)
-                    last_saved = run.clock()
-            if state.step == plan.total_steps:
-                return False
-            if state.evaluations_without_gain >= patience:
-                return True
-            _step(run, optimizer, pace)
-            if not plan.ends_epoch(state.step):
+                    if run.clock() - last_saved >= run.checkpoint_seconds:
+                        _save(run)
+                        last_saved = run.clock()
+            if state.evaluated_step < last_step:
+                _evaluate(run)
                 run.report.emit(pace.report(run))
-                if run.clock() - last_saved >= run.checkpoint_seconds:
-                    _save(run)
-                    last_saved = run.clock()
+                _save(run)
+                last_saved = run.clock()
+            if last_step < plan.total_steps and state.evaluations_without_gain >= patience:
+                return True
+        return False
     except Interrupted as request:
         if request.keep and state.step:
             _save(run)
@@ -100,8 +103,8 @@ def _step(run: Run, optimizer: torch.optim.Optimizer, pace: "_Pace") -> None:
     for done, group in enumerate(groups):
         run.report.working("training", done, len(groups))
         pack = run.train.pack(group)
-        states = run.trained.final_states(run.train, pack)
-        loss, correct = run.trained.base.answer_loss(states, pack)
+        states = run.model.final_states(run.train, pack)
+        loss, correct = run.model.base.answer_loss(states, pack)
         # Every answer token of the step weighs the same, whichever micro-batch it is in.
         (loss / answer_tokens).backward()  # type: ignore[no-untyped-call]
         total, right = total + loss.item(), right + correct
@@ -131,7 +134,7 @@ def _evaluate(run: Run) -> None:
     """Score the validation rows, remember the best adapter, and report."""
     state = run.state
     working = partial(run.report.working, "evaluating")
-    score = evaluate(run.trained, run.validation, run.token_budget, working)
+    score = evaluate(run.model, run.validation, run.token_budget, working)
     if not isfinite(score.loss):
         raise NonFiniteLoss(f"The validation loss was not a finite number at step {state.step}.")
     best = _note(state, score)

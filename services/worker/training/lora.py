@@ -42,7 +42,7 @@ class Part:
     grad_b: Tensor
 
 
-class Adapter:
+class LoraWeights:
     """All low-rank factors of one job; initialised from ``seed`` alone."""
 
     def __init__(

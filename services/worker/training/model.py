@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
-from services.worker.training.lora import FUSED, Adapter
+from services.worker.training.lora import FUSED, LoraWeights
 from services.worker.training.ops import (
     AdaptedProduct,
     GatedSilu,
@@ -69,7 +69,8 @@ class FrozenModel:
         self.embedding: Tensor = model.model.embed_tokens.weight.data.clone()
         self.final_norm: Tensor = model.model.norm.weight.data.clone()
         tied = model.lm_head.weight is model.model.embed_tokens.weight
-        self.head: Tensor = self.embedding if tied else model.lm_head.weight.data.clone()  # [V, D]
+        lm_head: Tensor = self.embedding if tied else model.lm_head.weight.data.clone()
+        self.lm_head = lm_head  # [V, D]
         self.dtype = self.embedding.dtype
         self.rotary = model.model.rotary_emb
         self.shapes = {
@@ -90,7 +91,7 @@ class FrozenModel:
         return digest.hexdigest()
 
     def _weights(self) -> Iterator[Tensor]:
-        yield from (self.embedding, self.final_norm, self.head)
+        yield from (self.embedding, self.final_norm, self.lm_head)
         for layer in self.layers:
             yield from (layer.attention_norm, layer.mlp_norm, *layer.products.values())
             yield from (bias for bias in layer.biases.values() if bias is not None)
@@ -100,7 +101,7 @@ class FrozenModel:
         return functional.embedding(pack.token_ids, self.embedding)
 
     def run(
-        self, states: Tensor, pack: Pack, layers: range, adapter: Adapter | None = None
+        self, states: Tensor, pack: Pack, layers: range, adapter: LoraWeights | None = None
     ) -> Tensor:
         """Run ``layers`` on ``states`` [T, D].
 
@@ -114,7 +115,7 @@ class FrozenModel:
         return states
 
     def _layer(
-        self, layer: Layer, states: Tensor, site: "_Site", adapter: Adapter | None
+        self, layer: Layer, states: Tensor, site: "_Site", adapter: LoraWeights | None
     ) -> Tensor:
         normed = self._norm(states, layer.attention_norm)
         mixed = self._attend(self._product(layer, "qkv", normed, adapter), site)
@@ -125,7 +126,7 @@ class FrozenModel:
         inner = _tensor(GatedSilu, self._product(layer, "gate_up", normed, adapter))
         return states + self._product(layer, "down", inner, adapter)
 
-    def _product(self, layer: Layer, key: str, x: Tensor, adapter: Adapter | None) -> Tensor:
+    def _product(self, layer: Layer, key: str, x: Tensor, adapter: LoraWeights | None) -> Tensor:
         weight, bias = layer.products[key], layer.biases[key]
         if adapter is None:
             return functional.linear(x, weight, bias)
@@ -136,15 +137,20 @@ class FrozenModel:
         return _tensor(Norm, x, weight, self.epsilon)
 
     def _attend(self, qkv: Tensor, site: "_Site") -> Tensor:
-        """[T, (H + 2G) · E] → [T, H · E]: the head attends to itself, a row to both."""
+        """[T, (H + 2G) · E] → [T, H · E].
+
+        Tokens of the shared beginning (the pack's head, [S]) attend to it alone; a row's own tokens
+        to it and to themselves.
+        """
         pack = site.pack
         tokens, sizes = qkv.shape[0], [self.heads, self.key_heads, self.key_heads]
         qkv = qkv.view(tokens, sum(sizes), -1)
+        # Queries and keys are turned together, values not: they are the last G of the heads.
         turned = _rotate(qkv[:, : -self.key_heads], site.cos, site.sin)
         qkv = torch.cat([turned, qkv[:, -self.key_heads :]], dim=1)
         head, own = qkv[: pack.head], qkv[pack.head :]
-        padded = _tensor(Spread, own, pack.spread, pack.collect)
-        padded = padded.view(len(pack.rows), -1, *own.shape[1:])
+        padded = _tensor(Spread, own, pack.spread, pack.collect)  # [B · R, H + 2G, E]
+        padded = padded.view(len(pack.rows), -1, *own.shape[1:])  # [B, R, H + 2G, E]
         _, head_keys, head_values = torch.split(head, sizes, dim=1)
         queries, keys, values = torch.split(padded, sizes, dim=2)
         mixed = _attention(
@@ -166,12 +172,12 @@ class FrozenModel:
         ``states`` [N, D] as they leave the last layer.
         """
         normed = self._norm(states, self.final_norm)
-        loss, correct = _apply(HeadLoss, normed, self.head, pack.targets)
+        loss, correct = _apply(HeadLoss, normed, self.lm_head, pack.targets)
         return loss, int(correct)
 
     def logprobs(self, states: Tensor, targets: Tensor) -> Tensor:
         """Log-probability of each of ``targets`` [N]."""
-        logits = functional.linear(self._norm(states, self.final_norm), self.head).float()
+        logits = functional.linear(self._norm(states, self.final_norm), self.lm_head).float()
         return logits.log_softmax(-1).gather(1, targets[:, None])[:, 0]
 
 
@@ -242,8 +248,10 @@ def _attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> T
     # All heads that share keys are one longer list of queries: [B · G, (H / G) · R, E]
     grouped = queries.reshape(rows, own, groups, -1, width).permute(0, 2, 3, 1, 4)
     grouped = grouped.reshape(rows * groups, -1, width) * width**-0.5
+    # [B · G, (H / G) · R, E] by [B · G, E, K]; the softmax in float32.
     scores = torch.bmm(grouped, keys.permute(0, 2, 3, 1).reshape(rows * groups, width, -1))
     scores = scores.view(rows * groups, -1, *mask.shape).float() + mask
     shares = scores.softmax(-1).to(values.dtype).flatten(1, 2)
     mixed = torch.bmm(shares, values.transpose(1, 2).reshape(rows * groups, -1, width))
+    # [B · G, (H / G) · R, E] → [B, G, H / G, R, E] → [B, R, H, E]
     return mixed.view(rows, groups, -1, own, width).permute(0, 3, 1, 2, 4).flatten(2, 3)

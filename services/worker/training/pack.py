@@ -34,9 +34,10 @@ class Pack:
     source: Tensor
     """[T] place of each token in the data set's tokens laid end to end."""
     spread: Tensor
-    """[B · R] place of each row's own tokens among all own tokens; padding repeats the first."""
+    """[B · R] gather index from packed own tokens [T - S] to the padded [B, R] layout; padding
+    reads token 0 and is never used."""
     collect: Tensor
-    """[T - S] place of each packed token in [B · R]."""
+    """[T - S] its inverse: the place of each packed own token in [B · R]."""
     mask: Tensor
     """[R, S + R] added to attention scores, 0 or -inf: an own token may attend to the head and to
     its row up to itself. Padding comes last in its row, so nobody attends to it."""
@@ -56,13 +57,13 @@ def make_pack(members: Sequence[int], rows: TokenRows, device: torch.device) -> 
     head = _common_beginning(chosen)
     own = np.array([len(row) - head for row in chosen])  # [B] own tokens of each row
     longest = int(own.max())
-    begins = head + np.cumsum(own) - own
+    begins = head + np.cumsum(own) - own  # [B] S, and the own tokens before each row's
     row_of = np.repeat(np.arange(len(chosen)), own)  # [T - S] whose own token each one is
     within = np.concatenate([np.arange(count) for count in own])  # [T - S] its place there
     spread = np.zeros((len(chosen), longest), dtype=np.int64)
-    spread[row_of, within] = np.arange(len(within))
-    places = np.arange(head)
-    starts = rows.offsets[list(members)]
+    spread[row_of, within] = np.arange(len(within))  # what is left at 0 is padding
+    places = np.arange(head)  # [S]
+    starts = rows.offsets[list(members)]  # [B] each row's first token in the data set
 
     def tensor(*parts: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.concatenate(parts).astype(np.int64, copy=False)).to(device)
@@ -73,11 +74,13 @@ def make_pack(members: Sequence[int], rows: TokenRows, device: torch.device) -> 
         begins=tuple(begins.tolist()),
         token_ids=tensor(chosen[0].token_ids[:head], *(row.token_ids[head:] for row in chosen)),
         positions=tensor(places, head + within),
+        # The head is read from the first row. On the CPU: the kept states (prefix.py) are there.
         source=tensor(starts[0] + places, starts[row_of] + head + within).cpu(),
         spread=tensor(spread.ravel()),
         collect=tensor(row_of * longest + within),
         mask=_causal(longest, head, device),
         head_mask=_causal(head, 0, device),
+        # ``answers`` counts in the row, head included; the token before one predicts it.
         predicting=tensor(
             *(begin - head - 1 + row.answers for begin, row in zip(begins, chosen, strict=True))
         ),
@@ -96,6 +99,7 @@ def _common_beginning(rows: Sequence[Row]) -> int:
     """Tokens that all rows begin with, ending before the first that predicts an answer token."""
     if len(rows) == 1:
         return 0
+    # The place before the first answer token predicts it, so it must be each row's own.
     limit = int(min(row.answers[0] for row in rows)) - 1
     beginnings = np.stack([row.token_ids[:limit] for row in rows])  # [B, limit]
     differing = np.flatnonzero((beginnings != beginnings[0]).any(axis=0))

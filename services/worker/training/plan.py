@@ -40,10 +40,6 @@ class Plan:
         """Epoch, from 1, that ``step`` (from 1) belongs to."""
         return (step - 1) // self.steps_per_epoch + 1
 
-    def ends_epoch(self, step: int) -> bool:
-        """Say whether ``step`` is its epoch's last."""
-        return step % self.steps_per_epoch == 0
-
     def batch(self, step: int) -> list[int]:
         """Row numbers of ``step``, from 1; every epoch is its own shuffle of all rows."""
         order = _order(self.rows, self.seed, self.epoch_of(step))

@@ -1,6 +1,6 @@
 """The embedded broker."""
 
-from shared.task_queue import in_haste, make_celery, ring
+from shared.task_queue import make_celery, ring, with_short_timeouts
 
 
 def test_celery_rings_over_the_unix_socket(broker):
@@ -15,6 +15,6 @@ def test_celery_rings_over_the_unix_socket(broker):
 def test_a_dead_broker_fails_a_ring_without_raising(broker):
     broker.process.kill()
     broker.process.wait()
-    app = in_haste(make_celery(broker.url))
+    app = with_short_timeouts(make_celery(broker.url))
     assert not ring(app)
     app.close()

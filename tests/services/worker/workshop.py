@@ -23,7 +23,7 @@ from shared.jobs.state import TERMINAL, State
 from shared.jobs.transitions import move
 from shared.settings import JobTimings
 from shared.storage import LocalStore
-from shared.task_queue import in_haste, make_celery, ring
+from shared.task_queue import make_celery, ring, with_short_timeouts
 from tests.conftest import REPOSITORY, wait_until
 from tests.services.worker.inference_server import SECRET
 
@@ -50,7 +50,7 @@ class Workshop:
         self.faster = FASTER
         self.store = LocalStore(folder / "store")
         self.engine = make_engine(database_url)
-        self.app = in_haste(make_celery(broker_url))
+        self.app = with_short_timeouts(make_celery(broker_url))
         self.processes: list[subprocess.Popen] = []
         base = folder / "models" / BASE
         base.mkdir(parents=True)

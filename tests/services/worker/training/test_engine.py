@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -74,13 +75,17 @@ def test_training_stops_early_when_nothing_improves(
     # Validation asks for the opposite of what is taught: it can only get worse.
     taught = write_rows(tmp_path / "a.jsonl", [chat(f"q{i}", "はい") for i in range(8)])
     asked = write_rows(tmp_path / "b.jsonl", [chat(f"q{i}", "いいえ") for i in range(8)])
-    spec = make_spec(
-        train_rows=taught, validation_rows=asked, n_epochs=40, early_stopping_patience=2
-    )
+    asks: dict[str, Any] = {"train_rows": taught, "validation_rows": asked}
+    asks |= {"n_epochs": 40, "early_stopping_patience": 2}
+    spec = make_spec(**asks)
     done = trainer.train(spec)
     assert done.stopped_early
     assert done.step < done.total_steps
     assert done.best_step <= done.step - 2 * 2
+    resumed = trainer.train(make_spec(attempt=2, resume_from=(spec.attempt_dir,), **asks))
+    assert (resumed.stopped_early, resumed.steps_this_attempt) == (True, 0)
+    assert resumed.history == done.history
+    assert bytes_of(resumed.adapter_dir) == bytes_of(done.adapter_dir)
 
 
 def test_served_check_holds_both_models_logprobs(trainer: Trainer, make_spec: MakeSpec) -> None:

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM
 
 from services.worker.training import model as model_module
 from services.worker.training.data import Row
-from services.worker.training.evaluate import Trained
-from services.worker.training.lora import Adapter, export
+from services.worker.training.evaluate import AdaptedModel
+from services.worker.training.lora import LoraWeights, export
 from services.worker.training.model import FrozenModel
 from services.worker.training.ops import GatedSilu, Norm, Select, Spread
 from services.worker.training.pack import Pack, make_pack
@@ -55,12 +55,14 @@ def reference(tiny: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(tiny)
 
 
-def make_adapter(base: FrozenModel, catalog: Path, seed: int = 1) -> Adapter:
+def make_adapter(base: FrozenModel, catalog: Path, seed: int = 1) -> LoraWeights:
     profile = load_catalog(catalog).get("tiny").profile
-    return Adapter(base.shapes, profile, rank=4, alpha=8, seed=seed, device=CPU, dtype=base.dtype)
+    return LoraWeights(
+        base.shapes, profile, rank=4, alpha=8, seed=seed, device=CPU, dtype=base.dtype
+    )
 
 
-def disturb(adapter: Adapter) -> None:
+def disturb(adapter: LoraWeights) -> None:
     """Fill every factor with something, as if it had been trained."""
     generator = torch.Generator().manual_seed(5)
     adapter.weights.data.copy_(0.1 * torch.randn(adapter.weights.shape, generator=generator))
@@ -192,7 +194,7 @@ def test_prefix_cache_gives_the_losses_of_the_whole_model(
     cache = PrefixCache(base, laid, 2, silent, tmp_path, mode=mode, group_tokens=40)
     pack = cache.pack([3, 0, 4])
     with torch.no_grad():
-        cached = Trained(base, 2, adapter).final_states(cache, pack)
+        cached = AdaptedModel(base, 2, adapter).final_states(cache, pack)
         whole = base.run(base.run(base.embed(pack), pack, range(2)), pack, range(2, 4), adapter)
     torch.testing.assert_close(cached, whole, rtol=1e-4, atol=1e-5)
 
