@@ -1,4 +1,4 @@
-"""One small error tree; the API renders it once, in OpenAI's shape.
+"""One small error tree, and its one form on the wire: OpenAI's.
 
 TailorError
 ├── InvalidRequest            400  the caller can mend it; names the parameter
@@ -17,6 +17,8 @@ TailorError
 
 Every class pickles by its arguments, because Celery ships exceptions.
 """
+
+from typing import Any
 
 
 class TailorError(Exception):
@@ -133,3 +135,15 @@ class InsufficientStorage(TailorError):
 
 class LeaseLost(TailorError):
     """Somebody else owns the job now: stop, write nothing, keep nothing."""
+
+
+def payload(error: TailorError) -> dict[str, Any]:
+    """Return the error as OpenAI's JSON object, with all four keys."""
+    return {
+        "error": {
+            "message": error.message,
+            "type": error.type,
+            "param": error.param,
+            "code": error.code,
+        }
+    }
