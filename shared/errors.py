@@ -1,4 +1,4 @@
-"""The shared part of the error tree; the API renders it once, in OpenAI's shape.
+"""The shared part of the error tree, and its one form on the wire: OpenAI's.
 
 TailorError
 ├── InvalidRequest            400  the caller can mend it; names the parameter
@@ -18,6 +18,8 @@ TailorError
 Services, storage and command line add classes of their own beside their code. Every class pickles
 by its arguments: Celery's child process hands its parent what a task raised.
 """
+
+from typing import Any
 
 
 class TailorError(Exception):
@@ -134,3 +136,15 @@ class InsufficientStorage(TailorError):
 
 class LeaseLost(TailorError):
     """Somebody else owns the job now: stop, write nothing, keep nothing."""
+
+
+def payload(error: TailorError) -> dict[str, Any]:
+    """Return the error as OpenAI's JSON object, with all four keys."""
+    return {
+        "error": {
+            "message": error.message,
+            "type": error.type,
+            "param": error.param,
+            "code": error.code,
+        }
+    }

@@ -1,4 +1,4 @@
-"""Every error leaves in OpenAI's shape, from this one place, with all four keys."""
+"""Every error leaves in OpenAI's shape, from this one place."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +25,7 @@ from shared.errors import (
     RequestTimeout,
     TailorError,
     UpstreamUnavailable,
+    payload,
 )
 
 _UNION_TAGS = {"int", "float", "str", "bool"}
@@ -54,18 +55,6 @@ class MethodNotAllowed(TailorError):
         error = cls(f"This URL knows only {allowed}.")
         error.allowed = allowed
         return error
-
-
-def payload(error: TailorError) -> dict[str, Any]:
-    """Return the error as OpenAI's JSON object."""
-    return {
-        "error": {
-            "message": error.message,
-            "type": error.type,
-            "param": error.param,
-            "code": error.code,
-        }
-    }
 
 
 def response(error: TailorError) -> JSONResponse:

@@ -13,7 +13,6 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from services.api.errors import payload
 from services.api.settings import ApiSettings
 from shared.errors import (
     HeadersTooLarge,
@@ -21,6 +20,7 @@ from shared.errors import (
     RequestTimeout,
     TailorError,
     UpstreamUnavailable,
+    payload,
 )
 
 MAX_HEAD_BYTES = 64 * 2**10

@@ -9,7 +9,6 @@ import hmac
 import json
 import os
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -30,6 +29,7 @@ from shared.errors import (
     PayloadTooLarge,
     TailorError,
     UpstreamUnavailable,
+    payload,
 )
 from shared.ids import is_adapter_id
 from shared.settings import TENANT_HEADER
@@ -80,7 +80,7 @@ class Guard:
             await self._route(scope, receive, answer)
         except TailorError as error:
             if not answer.started:
-                await _render(error)(scope, receive, send)
+                await JSONResponse(payload(error), error.status)(scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         route = (scope["method"], scope["path"])
@@ -284,13 +284,3 @@ def _replay(body: bytes, left: Signal, abort: Signal) -> Receive:
         return {"type": "http.disconnect"}
 
     return receive
-
-
-def _render(error: TailorError) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-    detail = {
-        "message": error.message,
-        "type": error.type,
-        "param": error.param,
-        "code": error.code,
-    }
-    return JSONResponse({"error": detail}, error.status)

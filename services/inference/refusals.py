@@ -8,7 +8,7 @@ import json
 
 from starlette.types import Message, Send
 
-from shared.errors import TailorError
+from shared.errors import TailorError, payload
 
 MOST_NOTED = 10_000
 """Refused adapters are few; their number is bounded all the same."""
@@ -50,7 +50,7 @@ class Refusals:
 
 
 def _answer(why: TailorError) -> list[Message]:
-    detail = {"message": why.message, "type": why.type, "param": "model", "code": why.code}
+    detail = payload(why)["error"] | {"param": "model"}
     body = json.dumps({"error": detail}).encode()
     headers = [
         (b"content-type", b"application/json"),

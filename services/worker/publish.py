@@ -30,7 +30,13 @@ from services.worker.served_check import (
     ServedDiffers,
     check_served,
 )
-from services.worker.spec import CheckpointAdapter, DoneMessage, ServedCheck, StepMetrics
+from services.worker.spec import (
+    KEPT_EPOCH_ENDS,
+    CheckpointAdapter,
+    DoneMessage,
+    ServedCheck,
+    StepMetrics,
+)
 from shared.adapters.models import Adapter
 from shared.catalog import AdapterProfile, BaseModelEntry
 from shared.clock import Clock
@@ -50,7 +56,6 @@ from shared.storage import (
 )
 from shared.tenants.models import Tenant
 
-CALLABLE_CHECKPOINTS = 3
 BELIEVED_REFUSALS = 3
 """So many refusals in a row of an inference service that calls itself ready are a finding."""
 RESULT_FILENAME = "step_metrics.csv"
@@ -108,7 +113,7 @@ def prepare(
     AttemptFailed when a folder does not hold what it must.
     """
     base_config = json.loads((entry.folder(models_dir) / "config.json").read_bytes())
-    chosen = done.checkpoints[-CALLABLE_CHECKPOINTS:]
+    chosen = done.checkpoints[-KEPT_EPOCH_ENDS:]
     folders = [done.adapter_dir, *(checkpoint.path for checkpoint in chosen)]
     metas = [_check(folder, entry.profile, base_config) for folder in folders]
     confirm()

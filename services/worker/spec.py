@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from shared.jobs.hyperparameters import Hyperparameters
 
+KEPT_EPOCH_ENDS = 3
+"""Newest epoch ends whose checkpoints the trainer keeps and publishing makes callable."""
+
 
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,7 +31,7 @@ class TrainSpec(_Message):
     base_dir: Path
     base_sha256: str
     train_rows: Path
-    """Normalised rows.jsonl (see shared/files/rows.py)."""
+    """Normalised rows.jsonl (see shared/files/normalised.py)."""
     validation_rows: Path | None
     """None: a split is carved out of the training rows by their hash."""
     attempt_dir: Path

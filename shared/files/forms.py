@@ -2,33 +2,36 @@
 
 chat ``{"messages": […]}`` (also as ShareGPT's ``conversations``), instruction ``{"instruction",
 "input"?, "output"}`` and prompt ``{"prompt", "completion"}`` under any name of ``headers`` all
-become ``[{"role", "content", "weight"?}]``.
+become the messages of ``normalised``.
 """
 
 import math
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal
 
 from shared.files.foreign import refusal
 from shared.files.headers import COLUMNS, EXPECTED, HeaderError, canonical
+from shared.files.normalised import Message, Role
 from shared.files.report import Format
 
-__all__ = ["COLUMNS", "EXPECTED", "BadRow", "Message", "Unreadable", "blank", "normalise"]
+__all__ = ["COLUMNS", "EXPECTED", "BadRow", "Unreadable", "blank", "normalise"]
 
-ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-_SHAREGPT = {"human": "user"} | dict.fromkeys(("gpt", "chatgpt", "bing", "bard"), "assistant")
+ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+}
+_SHAREGPT: dict[str, Role] = {
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+}
 _TOOL_ROLES = {"tool", "function", "function_call", "tool_call", "tool_response", "observation"}
 MAX_TURNS = 1000
 """As many as a chat may have."""
 _INVISIBLE = "\u200b\ufeff\u2060\x1a"
-
-
-class Message(TypedDict):
-    """One turn of a normalised row."""
-
-    role: str
-    content: str
-    weight: NotRequired[int]
-    """1: the turn is learnt; assistant turns only."""
 
 
 class BadRow(ValueError):
@@ -81,8 +84,8 @@ def _normal(fields: Fields, row: dict[str, Any]) -> tuple[Format, list[Message]]
 
 def _pair(question: str, answer: str) -> list[Message]:
     return [
-        {"role": "user", "content": question},
-        {"role": "assistant", "content": answer, "weight": 1},
+        Message(role="user", content=question),
+        Message(role="assistant", content=answer, weight=1),
     ]
 
 
@@ -96,8 +99,8 @@ def _chat(name: str, turns: object, row: dict[str, Any]) -> list[Message]:
     messages = [_message(turn, number) for number, turn in enumerate(turns, start=1)]
     kept = [message for message in messages if message is not None]
     if name != "messages" and not blank(row.get("system")):
-        kept.insert(0, {"role": "system", "content": _text("system", row["system"])})
-    if not any(message.get("weight") == 1 for message in kept):
+        kept.insert(0, Message(role="system", content=_text("system", row["system"])))
+    if not any(message.role == "assistant" and message.weight == 1 for message in kept):
         raise BadRow("there is no assistant message to learn from (with weight 1, the default)")
     return kept
 
@@ -118,13 +121,13 @@ def _message(turn: object, number: int) -> Message | None:
         return None
     text = _text(key, content, f"{where}: ")
     if role == "assistant":
-        return {"role": role, "content": text, "weight": _weight(turn, where)}
+        return Message(role=role, content=text, weight=_weight(turn, where))
     if turn.get("weight") is not None:
         raise BadRow(f'{where}: only assistant messages may have a "weight"')
-    return {"role": role, "content": text}
+    return Message(role=role, content=text)
 
 
-def _role(turn: dict[str, Any], where: str) -> str:
+def _role(turn: dict[str, Any], where: str) -> Role:
     key = "from" if "from" in turn and "role" not in turn else "role"
     role = turn.get(key)
     name = role.strip().lower() if isinstance(role, str) else ""
@@ -165,13 +168,13 @@ def _joined(parts: list[Any], where: str) -> str:
     return "".join(texts)
 
 
-def _weight(turn: dict[str, Any], where: str) -> int:
+def _weight(turn: dict[str, Any], where: str) -> Literal[0, 1]:
     weight = turn.get("weight")
     if weight is None:
         return 1
     if isinstance(weight, bool) or weight not in (0, 1):
         raise BadRow(f'{where}: "weight" must be 0 or 1')
-    return int(weight)
+    return 1 if weight else 0
 
 
 def _text(key: str, value: object, where: str = "") -> str:

@@ -1,17 +1,15 @@
 """Validation of a training file, streaming: every problem named by its line, every row normalised.
 
-Runs at upload and in ``tailor file check``. Each line of the normalised ``rows.jsonl`` is
-``{"line": <line in the user's file>, "messages": [{"role", "content", "weight"?}]}``.
+Runs at upload and in ``tailor file check``; ``normalised`` says how a row is written.
 """
 
-import hashlib
-import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
 
-from shared.files.forms import BadRow, Message, Unreadable, blank, normalise
+from shared.files.forms import BadRow, Unreadable, blank, normalise
 from shared.files.headers import unused
+from shared.files.normalised import NormalisedRow
 from shared.files.readers import read
 from shared.files.report import MAX_PROBLEMS, MIN_ROWS, Format, Problem, Report
 from shared.files.tables import UNUSED
@@ -71,10 +69,10 @@ class _Check:
             self.report.add_error(line, f"{nth}{error}")
             return
         self.report.rows += 1
-        self._warn(line, row, messages)
+        normal = NormalisedRow(line=line, messages=tuple(messages))
+        self._warn(row, normal)
         if self.target is not None:
-            normal = {"line": line, "messages": messages}
-            self.target.write(json.dumps(normal, ensure_ascii=False) + "\n")
+            self.target.write(normal.text() + "\n")
 
     def _pass_over(self, line: int) -> None:
         if not self._warned_of_blank:
@@ -89,13 +87,14 @@ class _Check:
                 f"the file began with {self.report.format} rows; this one has the form {form}"
             )
 
-    def _warn(self, line: int, row: dict[str, Any], messages: list[Message]) -> None:
-        if messages[-1]["role"] != "assistant":
+    def _warn(self, row: dict[str, Any], normal: NormalisedRow) -> None:
+        line = normal.line
+        if normal.messages[-1].role != "assistant":
             self.report.add_warning(line, "what follows the last assistant message is not learnt")
         if not self._warned_of_keys and unused(tuple(row)):
             self._warned_of_keys = True
             self.report.add_warning(line, UNUSED)
-        digest = hashlib.sha256(repr(messages).encode()).digest()[:16]
+        digest = bytes.fromhex(normal.digest())[:16]
         first = self._first_lines.get(digest)
         if first is not None:
             self.report.add_warning(line, f"the same as line {first}")

@@ -9,15 +9,13 @@ import logging
 from typing import Annotated
 
 from fastapi import APIRouter
-from sqlalchemy import select
 
 from services.api.admin import service
 from services.api.admin.schemas import KeyOut, NewKeyOut, NewTenantOut, TenantIn, TenantOut
 from services.api.deps import PartsDep, SystemSessionDep
 from services.api.json_body import ApiRoute
-from services.api.pagination import Cursor, Limit, Listing, id_of, page
+from services.api.pagination import Cursor, Limit, Listing, id_of
 from shared.tenants.limits import Limits, OwnLimits
-from shared.tenants.models import ApiKey, Tenant
 
 log = logging.getLogger(__name__)
 router = APIRouter(prefix="/admin", route_class=ApiRoute)
@@ -40,7 +38,7 @@ def list_tenants(
     limit: Limit = 100,
 ) -> Listing[TenantOut]:
     """List the tenants, newest first."""
-    rows, has_more = page(session, select(Tenant), Tenant.id, after=after, limit=limit)
+    rows, has_more = service.tenants(session, after, limit)
     return Listing(data=[TenantOut.of(row) for row in rows], has_more=has_more)
 
 
@@ -77,9 +75,7 @@ def list_keys(
     limit: Limit = 100,
 ) -> Listing[KeyOut]:
     """List a tenant's keys, newest first, without their secrets."""
-    service.find_tenant(session, tenant_id)
-    query = select(ApiKey).where(ApiKey.tenant_id == tenant_id)
-    rows, has_more = page(session, query, ApiKey.id, after=after, limit=limit)
+    rows, has_more = service.keys(session, tenant_id, after, limit)
     return Listing(data=[KeyOut.of(row) for row in rows], has_more=has_more)
 
 

@@ -1,8 +1,11 @@
 """Rules for tenants and keys, with the system role."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from services.api.pagination import page
 from shared.errors import Conflict, NotFound
 from shared.ids import new_id
 from shared.tenants.keys import key_row, new_secret
@@ -26,6 +29,20 @@ def find_tenant(session: Session, tenant_id: str) -> Tenant:
     if tenant is None:
         raise NotFound(f"No such tenant: {tenant_id}", "tenant_id")
     return tenant
+
+
+def tenants(session: Session, after: str | None, limit: int) -> tuple[Sequence[Tenant], bool]:
+    """Return a page of the tenants, newest first, and whether there are more."""
+    return page(session, select(Tenant), Tenant.id, after=after, limit=limit)
+
+
+def keys(
+    session: Session, tenant_id: str, after: str | None, limit: int
+) -> tuple[Sequence[ApiKey], bool]:
+    """Return a page of a tenant's keys, newest first; raise NotFound for an unknown tenant."""
+    find_tenant(session, tenant_id)
+    query = select(ApiKey).where(ApiKey.tenant_id == tenant_id)
+    return page(session, query, ApiKey.id, after=after, limit=limit)
 
 
 def create_key(session: Session, tenant: Tenant) -> tuple[ApiKey, str]:

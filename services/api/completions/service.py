@@ -23,12 +23,11 @@ from services.api.completions.connection import EventStream
 from services.api.completions.metering import Meter
 from services.api.completions.schemas import CompletionOptions
 from services.api.deps import Parts
-from services.api.errors import payload
 from services.api.models.service import NOT_SERVED, find_adapter, find_base, why_unavailable
 from services.api.rate_limits import Allowance
 from shared.catalog import BaseModelEntry
 from shared.db import tenant_transaction
-from shared.errors import Conflict, InvalidRequest, TailorError
+from shared.errors import Conflict, InvalidRequest, TailorError, payload
 from shared.ids import new_id
 from shared.settings import TENANT_HEADER
 

@@ -4,20 +4,17 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Request
-from sqlalchemy import Select
 from sqlalchemy.orm import Session
 
 from services.api.deps import LimitsDep, PartsDep, SessionDep, TenantDep
 from services.api.jobs import service
-from services.api.jobs.schemas import CheckpointOut, EventOut, JobIn, JobOut, checkpoint_step
+from services.api.jobs.schemas import CheckpointOut, EventOut, JobIn, JobOut
 from services.api.json_body import ApiRoute
-from services.api.models.service import base_not_served, callable_adapters, find_base
-from services.api.pagination import Cursor, EndedListing, Limit, Listing, id_of, page
-from shared.adapters.models import Adapter
+from services.api.models.service import base_not_served, find_base
+from services.api.pagination import Cursor, EndedListing, Limit, Listing, id_of
 from shared.clock import now
 from shared.db import tenant_transaction
-from shared.jobs.models import FineTuningJob, JobEvent
-from shared.tenants.models import owned_by
+from shared.jobs.models import FineTuningJob
 
 router = APIRouter(prefix="/fine_tuning/jobs", route_class=ApiRoute)
 
@@ -56,8 +53,7 @@ def list_jobs(
     limit: Limit = 20,
 ) -> Listing[JobOut]:
     """List the tenant's jobs, newest first, perhaps only those with certain metadata."""
-    query = _with_metadata(owned_by(tenant_id, FineTuningJob), request)
-    rows, has_more = page(session, query, FineTuningJob.id, after=after, limit=limit)
+    rows, has_more = service.jobs(session, tenant_id, _metadata(request), after, limit)
     return Listing(data=_shown(session, tenant_id, rows), has_more=has_more)
 
 
@@ -91,10 +87,7 @@ def list_events(
     limit: Limit = 20,
 ) -> Listing[EventOut]:
     """List a job's events, newest first."""
-    service.find(session, tenant_id, job_id)
-    query = owned_by(tenant_id, JobEvent).where(JobEvent.job_id == job_id)
-    beyond = service.event_position(session, tenant_id, after) if after else None
-    rows, has_more = page(session, query, JobEvent.seq, after=beyond, limit=limit)
+    rows, has_more = service.events(session, tenant_id, job_id, after, limit)
     return Listing(data=[EventOut.of(row) for row in rows], has_more=has_more)
 
 
@@ -107,12 +100,7 @@ def list_checkpoints(
     limit: Limit = 10,
 ) -> EndedListing[CheckpointOut]:
     """List a job's callable checkpoints, newest first."""
-    service.find(session, tenant_id, job_id)
-    query = callable_adapters(tenant_id).where(
-        Adapter.job_id == job_id, Adapter.kind == "checkpoint"
-    )
-    beyond = checkpoint_step(after, job_id) if after is not None else None
-    rows, has_more = page(session, query, Adapter.step, after=beyond, limit=limit)
+    rows, has_more = service.checkpoints(session, tenant_id, job_id, after, limit)
     data = [CheckpointOut.of(row, job_id) for row in rows]
     ends = {"first_id": data[0].id, "last_id": data[-1].id} if data else {}
     return EndedListing(data=data, has_more=has_more, **ends)
@@ -123,13 +111,12 @@ def _shown(session: Session, tenant_id: str, jobs: Sequence[FineTuningJob]) -> l
     return [JobOut.of(job, names.get(job.id), now()) for job in jobs]
 
 
-def _with_metadata(query: Select[FineTuningJob], request: Request) -> Select[FineTuningJob]:
-    """Filter by ``metadata[key]=value`` parameters; ``metadata=null`` finds jobs without any."""
+def _metadata(request: Request) -> dict[str, str] | None:
+    """Return the ``metadata[key]=value`` parameters; None for ``metadata=null``."""
     if request.query_params.get("metadata") == "null":
-        return query.where(FineTuningJob.user_metadata.is_(None))
-    wanted = {
+        return None
+    return {
         name[len("metadata[") : -1]: value
         for name, value in request.query_params.items()
         if name.startswith("metadata[") and name.endswith("]")
     }
-    return query.where(FineTuningJob.user_metadata.contains(wanted)) if wanted else query

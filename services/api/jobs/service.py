@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -10,7 +10,9 @@ from sqlalchemy import func, null, select, text
 from sqlalchemy.orm import Session
 
 from services.api.files.service import visible
-from services.api.jobs.schemas import JobIn, Lora
+from services.api.jobs.schemas import JobIn, Lora, checkpoint_step
+from services.api.models.service import callable_adapters
+from services.api.pagination import page
 from services.api.rate_limits import LimitReached
 from shared.adapters.models import Adapter
 from shared.catalog import BaseModelEntry
@@ -82,6 +84,25 @@ def create(
     return job
 
 
+def jobs(
+    session: Session,
+    tenant_id: str,
+    metadata: dict[str, str] | None,
+    after: str | None,
+    limit: int,
+) -> tuple[Sequence[FineTuningJob], bool]:
+    """Return a page of the tenant's jobs, newest first, and whether there are more.
+
+    Only those that have all of ``metadata``; None: only those without any.
+    """
+    query = owned_by(tenant_id, FineTuningJob)
+    if metadata is None:
+        query = query.where(FineTuningJob.user_metadata.is_(None))
+    elif metadata:
+        query = query.where(FineTuningJob.user_metadata.contains(metadata))
+    return page(session, query, FineTuningJob.id, after=after, limit=limit)
+
+
 def find(session: Session, tenant_id: str, job_id: str, *, lock: bool = False) -> FineTuningJob:
     """Return one job; raise NotFound."""
     query = owned_by(tenant_id, FineTuningJob).where(FineTuningJob.id == job_id)
@@ -137,7 +158,29 @@ def model_names(session: Session, tenant_id: str, jobs: Iterable[FineTuningJob])
     return {str(adapter.job_id): adapter.model for adapter in session.scalars(query)}
 
 
-def event_position(session: Session, tenant_id: str, event_id: str) -> int:
+def events(
+    session: Session, tenant_id: str, job_id: str, after: str | None, limit: int
+) -> tuple[Sequence[JobEvent], bool]:
+    """Return a page of a job's events, newest first, and whether there are more."""
+    find(session, tenant_id, job_id)
+    query = owned_by(tenant_id, JobEvent).where(JobEvent.job_id == job_id)
+    beyond = _event_position(session, tenant_id, after) if after else None
+    return page(session, query, JobEvent.seq, after=beyond, limit=limit)
+
+
+def checkpoints(
+    session: Session, tenant_id: str, job_id: str, after: str | None, limit: int
+) -> tuple[Sequence[Adapter], bool]:
+    """Return a page of a job's callable checkpoints, newest first, and whether there are more."""
+    find(session, tenant_id, job_id)
+    query = callable_adapters(tenant_id).where(
+        Adapter.job_id == job_id, Adapter.kind == "checkpoint"
+    )
+    beyond = checkpoint_step(after, job_id) if after is not None else None
+    return page(session, query, Adapter.step, after=beyond, limit=limit)
+
+
+def _event_position(session: Session, tenant_id: str, event_id: str) -> int:
     """Return an event's place in the feed; raise NotFound."""
     event = session.scalar(owned_by(tenant_id, JobEvent).where(JobEvent.id == event_id))
     if event is None:

@@ -15,8 +15,7 @@ router = APIRouter(prefix="/models", route_class=ApiRoute)
 def list_models(parts: PartsDep, tenant_id: TenantDep, session: SessionDep) -> ModelList:
     """List the base model and the tenant's own, newest first."""
     base = service.served_base(parts.catalog, parts.settings)
-    query = service.callable_adapters(tenant_id).order_by(Adapter.created_at.desc())
-    own = [_shown(parts, row) for row in session.scalars(query)]
+    own = [_shown(parts, row) for row in service.adapters(session, tenant_id)]
     return ModelList(data=[ModelOut.of_base(base), *own] if base else own)
 
 

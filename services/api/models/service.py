@@ -1,5 +1,6 @@
 """Which models a tenant may train on and call: the served base and its own adapters."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy import Select, func, select
@@ -34,6 +35,12 @@ def find_base(catalog: Catalog, settings: ApiSettings, name: str) -> BaseModelEn
 def callable_adapters(tenant_id: str) -> Select[Adapter]:
     """Select a tenant's fine-tuned models that are not deleted."""
     return owned_by(tenant_id, Adapter).where(Adapter.deleted_at.is_(None))
+
+
+def adapters(session: Session, tenant_id: str) -> Sequence[Adapter]:
+    """Return a tenant's fine-tuned models, newest first."""
+    query = callable_adapters(tenant_id).order_by(Adapter.created_at.desc())
+    return session.scalars(query).all()
 
 
 def find_adapter(session: Session, tenant_id: str, name: str) -> Adapter:

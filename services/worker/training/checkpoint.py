@@ -15,14 +15,12 @@ from pydantic import BaseModel, ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from services.worker.spec import StepMetrics
+from services.worker.spec import KEPT_EPOCH_ENDS, StepMetrics
 from shared.jobs.hyperparameters import Hyperparameters
 from shared.storage import CorruptArtifact, publish_folder, verify_manifest
 
 KEPT = 2
 """Newest checkpoints that stay, besides the best and the epoch ends."""
-KEPT_EPOCH_ENDS = 3
-"""Newest epoch ends that stay: they become callable checkpoints."""
 _NAME = re.compile(r"step-(\d{9})")
 
 

@@ -1,18 +1,16 @@
 """Normalised rows become token ids and loss masks, as a stream; shared/chat says how."""
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from shared.chat.encoder import ChatEncoder, Unmaskable
+from shared.files.normalised import NormalisedRow
 
 VALIDATION_SHARE = 10
 """One row in this many is kept for validation when no validation file is given."""
@@ -28,30 +26,6 @@ class BadData(Exception):
     def __init__(self, message: str, param: str) -> None:
         super().__init__(message)
         self.param = param
-
-
-class Message(BaseModel):
-    """One turn of a normalised row."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    role: Literal["system", "user", "assistant"]
-    content: str
-    weight: Literal[0, 1] = 1
-
-
-class NormalisedRow(BaseModel):
-    """One line of rows.jsonl; ``line`` is the line number in the user's own file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    line: int
-    messages: tuple[Message, ...]
-
-    def digest(self) -> str:
-        """Hash of the content alone, so that equal rows at different lines are equal."""
-        text = json.dumps([m.model_dump() for m in self.messages], ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from services.worker.training.data import (
     BadData,
-    NormalisedRow,
     Row,
     encoded_rows,
     held_out,
@@ -15,6 +14,7 @@ from services.worker.training.data import (
 from services.worker.training.report import Reporter
 from services.worker.training.rows import RowsWriter, TokenRows, gather
 from shared.chat.encoder import ChatEncoder
+from shared.files.normalised import NormalisedRow
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from services.worker.spec import (
+    KEPT_EPOCH_ENDS,
     CheckpointAdapter,
     DoneMessage,
     StartedMessage,
     TrainSpec,
 )
 from services.worker.training.checkpoint import (
-    KEPT_EPOCH_ENDS,
     Checkpoint,
     Conditions,
     RunIdentity,
