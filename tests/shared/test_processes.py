@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.inference.processes import (
+from shared.processes import (
     Process,
     end_group,
     end_recorded_group,
