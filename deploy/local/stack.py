@@ -26,8 +26,8 @@ from deploy.local.programs import INFERENCE, NAMES, POSTGRES, SERVICES, STOP, VA
 from deploy.local.readiness import ready
 from deploy.local.records import Record, end, leader_lives, read_record
 from deploy.local.supervision import SUPERVISOR, Supervisor
-from services.inference.processes import end_recorded_group
 from shared.catalog import load_catalog
+from shared.processes import end_recorded_group
 from shared.settings import Seconds, TailorSettings
 
 POLL_SECONDS = 0.2

@@ -7,7 +7,7 @@
 import os
 import sys
 
-from services.inference.processes import die_with
+from shared.processes import die_with
 
 if __name__ == "__main__":
     die_with(int(sys.argv[1]))

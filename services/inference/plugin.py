@@ -6,11 +6,11 @@ import multiprocessing
 from vllm.lora.resolver import LoRAResolverRegistry
 
 from services.inference import cpu_lora
-from services.inference.processes import die_with
 from services.inference.reports import Reports
 from services.inference.resolver import StoreResolver
 from services.inference.settings import InferenceSettings
 from shared.catalog import load_catalog
+from shared.processes import die_with
 from shared.storage import LocalStore
 
 

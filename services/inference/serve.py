@@ -19,16 +19,16 @@ from pathlib import Path
 
 from services.inference.command import vllm_command, vllm_environment
 from services.inference.health import Probe, Watch
-from services.inference.processes import (
+from services.inference.reports import Reports
+from services.inference.settings import InferenceSettings
+from shared.catalog import BaseModelEntry
+from shared.processes import (
     Process,
     end_group,
     end_recorded_group,
     group_members,
     record_group,
 )
-from services.inference.reports import Reports
-from services.inference.settings import InferenceSettings
-from shared.catalog import BaseModelEntry
 
 _logger = logging.getLogger(__name__)
 _TICK_SECONDS = 0.5

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from services.inference.processes import Process, group_members
+from shared.processes import Process, group_members
 from tests.conftest import wait_until
 from tests.running_stack import RunningStack
 from tests.services.inference.server import (

@@ -20,11 +20,11 @@ import httpx
 
 from services.inference.chat_files import write_chat_files
 from services.inference.command import vllm_command, vllm_environment
-from services.inference.processes import end_group
 from services.inference.reports import Reports
 from services.inference.settings import InferenceSettings
 from shared.catalog import load_catalog
 from shared.ids import new_id
+from shared.processes import end_group
 
 REPOSITORY = Path(__file__).parents[3]
 MODELS_DIR = REPOSITORY / ".models"

@@ -8,7 +8,7 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-from services.inference.processes import end_group, group_members, record_group
+from shared.processes import end_group, group_members, record_group
 
 
 class Ready(BaseHTTPRequestHandler):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.inference.processes import (
+from shared.processes import (
     Process,
     end_group,
     end_recorded_group,
@@ -96,7 +96,7 @@ open({str(tmp_path / "pid")!r}, "w").write(str(child.pid))
 time.sleep(60)
 """
     with subprocess.Popen(
-        [sys.executable, "-c", launcher], stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]
+        [sys.executable, "-c", launcher], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
@@ -110,7 +110,7 @@ def test_a_launched_program_whose_launcher_is_gone_does_not_start() -> None:
     stranger = os.getpid() + 1
     ended = subprocess.run(
         [sys.executable, "-m", "services.inference.launch", str(stranger), "/bin/true"],
-        cwd=Path(__file__).parents[3],
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=False,

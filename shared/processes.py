@@ -1,4 +1,4 @@
-"""vLLM's process group, seen through /proc: who is in it, is it ours, end all of it.
+"""A process group, seen through /proc: who is in it, is it ours, end all of it.
 
 A recorded group is killed only while one of its recorded members (process id and start time, same
 boot) still lives in it: a group's number cannot be given away before its last member is gone, so
