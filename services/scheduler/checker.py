@@ -7,11 +7,11 @@ for follows the parent's *thread*.
 import contextlib
 import logging
 import os
-import select
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import wait
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -113,7 +113,8 @@ class Checker:
             raise CheckFailed(f"ended with status {process.wait()}") from None
         answer = b""
         while not answer.endswith(b"\n"):
-            if not select.select([process.stdout], [], [], poll_seconds)[0]:
+            # Not select.select, which knows file descriptors below 1,024 only.
+            if not wait([process.stdout], poll_seconds):
                 self._go_on(deadline, wanted)
                 continue
             part = os.read(process.stdout.fileno(), 2**16)

@@ -5,7 +5,7 @@ forked later.
 """
 
 import os
-import select
+from multiprocessing.connection import wait
 
 
 class Drain:
@@ -15,7 +15,7 @@ class Drain:
         self._read, self._write = os.pipe()
 
     def fileno(self) -> int:
-        """Let ``select`` wait for the flag."""
+        """Let ``wait`` wait for the flag."""
         return self._read
 
     def request(self) -> None:
@@ -24,4 +24,4 @@ class Drain:
 
     def requested(self) -> bool:
         """Say whether the flag is set."""
-        return bool(select.select([self._read], [], [], 0)[0])
+        return bool(wait([self._read], 0))

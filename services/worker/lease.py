@@ -6,12 +6,12 @@ thread of its own, which waits for nothing else. API (cancel) and scheduler writ
 """
 
 import logging
-import select
 import socket
 import threading
 import time
 from collections.abc import Callable
 from enum import StrEnum
+from multiprocessing.connection import wait
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -171,11 +171,11 @@ class Lease:
 
     def _goes_on(self) -> bool:
         """Wait for the next heartbeat; say whether the lease is still held."""
-        return not select.select([self._ended], [], [], self._interval)[0]
+        return not wait([self._ended], self._interval)
 
     def _hear_drain(self) -> None:
         watched: list[Any] = [self._ended, self._drain]
-        ready, _, _ = select.select(watched, [], [])
+        ready = wait(watched)
         if self._ended not in ready:
             self._order(Order.DRAIN)
 

@@ -189,7 +189,14 @@ def in_the_foreground(stack: RunningStack) -> subprocess.Popen[str]:
         text=True,
     )
     assert process.stdout is not None
-    wait_until(lambda: "ready http" in process.stdout.readline(), "the last line of the start")
+    try:
+        # A whole start, beside other tests.
+        what = "the last line of the start"
+        wait_until(lambda: "ready http" in process.stdout.readline(), what, seconds=120)
+    except BaseException:
+        process.kill()
+        process.communicate()
+        raise
     return process
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -112,6 +113,25 @@ def checks_of(workshop, job_id):
     """Process ids of the checks that were begun."""
     log = folder_of(workshop, job_id) / "checks"
     return [int(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+@pytest.fixture
+def many_open_files():
+    """More of them than ``select.select`` can tell apart."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], min(4096, before[1])), before[1]))
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    yield
+    for file in opened:
+        os.close(file)
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.usefixtures("many_open_files")
+def test_a_scheduler_with_many_open_files_hears_its_checkers(workshop):
+    job_id = add_job(workshop)
+    with validation(workshop):
+        workshop.wait_for_state(job_id, State.QUEUED)
 
 
 def test_a_checked_job_is_queued_rung_for_and_keeps_its_report(workshop):
