@@ -114,7 +114,7 @@ class Checker:
         answer = b""
         while not answer.endswith(b"\n"):
             # Not select.select, which knows file descriptors below 1,024 only.
-            if not wait([process.stdout], poll_seconds):
+            if not wait([process.stdout.fileno()], poll_seconds):
                 self._go_on(deadline, wanted)
                 continue
             part = os.read(process.stdout.fileno(), 2**16)
