@@ -40,6 +40,7 @@ def vllm_command(settings: InferenceSettings, entry: BaseModelEntry) -> list[str
         step = max(settings.inference_step_tokens, settings.inference_max_num_seqs)
         options["max-num-batched-tokens"] = step
         options["long-prefill-token-threshold"] = step // 4
+        options["scheduler-cls"] = "services.inference.newcomers.NewcomersFirst"
         flags.append("enforce-eager")
     for name, value in options.items():
         command += [f"--{name}", str(value)]

@@ -264,8 +264,8 @@ def _slots(asked: dict[str, Any], size: int) -> int:
 
 
 def _ranked(body: bytes, held: int) -> bytes:
-    """Add vLLM's priority: who holds less goes first among those that have not begun."""
-    return json.dumps(json.loads(body) | {"priority": held}).encode()
+    """Add vLLM's priority: who holds less goes first; 0 has one slot only, see newcomers.py."""
+    return json.dumps(json.loads(body) | {"priority": held - 1}).encode()
 
 
 async def _disconnect(receive: Receive) -> None:
