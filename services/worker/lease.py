@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from services.worker.drain import Drain
 from shared.db import transaction
 from shared.errors import LeaseLost
-from shared.jobs.lease import Renewal, renew
+from shared.jobs.lease import renew
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import State
 from shared.jobs.transitions import record
@@ -185,27 +185,27 @@ class Lease:
                 return
             events = list(self._events)
             with transaction(self._engine) as session:
-                renewal = renew(session, self._job.id, self._job.attempt, self._progress)
-                if renewal:
+                state = renew(session, self._job.id, self._job.attempt, self._progress)
+                if state:
                     self._record(session, events)
-            if renewal:
+            if state:
                 del self._events[: len(events)]
-        self._obey(renewal)
+        self._obey(state)
 
     def _record(self, session: Session, events: list[Event]) -> None:
         for event in events:
             record(session, self._job, event.message, type=event.type, data=event.data)
 
-    def _obey(self, renewal: Renewal | None) -> None:
-        if renewal is None:
+    def _obey(self, state: State | None) -> None:
+        if state is None:
             try:
                 self._kill()
             finally:
                 # Without the order the worker would wait for ever for a trainer that is no more.
                 self._order(Order.LOST)
-        elif renewal.cancel_requested or renewal.state == State.CANCELLING:
+        elif state == State.CANCELLING:
             self._order(Order.CANCEL)
-        elif renewal.state == State.PAUSING:
+        elif state == State.PAUSING:
             self._order(Order.PAUSE)
 
     def _order(self, order: Order) -> None:
