@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlalchemy.orm import Session
 
-from services.worker.adapter_check import InvalidAdapter, check_adapter
+from services.worker.export_check import InvalidAdapter, check_adapter
 from services.worker.failures import AttemptFailed, Cause
 from services.worker.feed import as_openai_metrics
 from services.worker.served_check import (

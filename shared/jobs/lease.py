@@ -40,7 +40,7 @@ class HeldLease(NamedTuple):
 def renew(
     session: Session, job_id: str, attempt: int, progress: dict[str, Any] | None = None
 ) -> State | None:
-    """Move the lease on, store ``progress``; return the state, None if the job is not ours any more.
+    """Move the lease on, store ``progress``; return the state, None when the job is not ours.
 
     A step beyond the job's highest forgives the crashes and fruitless attempts before it. The time
     since the last renewal is charged to the job's tenant.
