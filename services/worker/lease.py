@@ -42,7 +42,7 @@ class Order(StrEnum):
     LOST = "lost"
 
 
-class Event(NamedTuple):
+class FeedLine(NamedTuple):
     """One line for the job's feed."""
 
     message: str
@@ -93,7 +93,7 @@ class Lease:
         self._given: set[Order] = set()
         self._giving = threading.Lock()
         self._progress: dict[str, Any] | None = None
-        self._events: list[Event] = []
+        self._events: list[FeedLine] = []
         self._given_away = False
         self._writing = threading.Lock()
         self._end, self._ended = socket.socketpair()
@@ -127,7 +127,7 @@ class Lease:
         """Let the next heartbeat carry ``progress`` (with its ``step``)."""
         self._progress = progress
 
-    def event(self, event: Event) -> None:
+    def event(self, event: FeedLine) -> None:
         """Let the next heartbeat carry ``event``."""
         self._events.append(event)
 
@@ -192,7 +192,7 @@ class Lease:
                 del self._events[: len(events)]
         self._obey(state)
 
-    def _record(self, session: Session, events: list[Event]) -> None:
+    def _record(self, session: Session, events: list[FeedLine]) -> None:
         for event in events:
             record(session, self._job, event.message, type=event.type, data=event.data)
 
