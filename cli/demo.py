@@ -126,9 +126,3 @@ def _stop(folder: Path) -> None:
 def _tailor(*arguments: str) -> "subprocess.Popen[bytes]":
     """Run a ``tailor`` command in a session of its own: Ctrl-C reaches it through us only."""
     return subprocess.Popen([sys.executable, "-m", "cli.main", *arguments], start_new_session=True)
-
-
-if __name__ == "__main__":
-    from cli.main import app
-
-    app(["demo", *sys.argv[1:]])

@@ -102,8 +102,6 @@ def upload_file(path: Path, data_dir: Path | None) -> str:
     """Upload ``path`` for fine-tuning; return its id, or raise with what is wrong in it."""
     with openai_client(data_dir) as client, _existing(path).open("rb") as stream:
         stored = client.files.create(file=(path.name, stream), purpose="fine-tune")
-    if stored.status == "error":
-        raise CommandFailed(stored.status_details or f"{path} cannot be used")
     return stored.id
 
 

@@ -10,30 +10,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.errors import NotFound
+from shared.linear_modules import LINEARS, Linear, Module
 from shared.storage import sha256_of
-
-_RUNTIME_MODULES = {
-    "q_proj": "self_attn.qkv_proj",
-    "k_proj": "self_attn.qkv_proj",
-    "v_proj": "self_attn.qkv_proj",
-    "o_proj": "self_attn.o_proj",
-    "gate_proj": "mlp.gate_up_proj",
-    "up_proj": "mlp.gate_up_proj",
-    "down_proj": "mlp.down_proj",
-}
-"""PEFT's module names and the packed names they have inside vLLM (it drops unmatched ones)."""
-
-_PEFT_MODULES = {
-    "q_proj": "self_attn.q_proj",
-    "k_proj": "self_attn.k_proj",
-    "v_proj": "self_attn.v_proj",
-    "o_proj": "self_attn.o_proj",
-    "gate_proj": "mlp.gate_proj",
-    "up_proj": "mlp.up_proj",
-    "down_proj": "mlp.down_proj",
-}
-
-Module = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 class _Entry(BaseModel):
@@ -77,18 +55,29 @@ class AdapterProfile(_Entry):
         """Numbers of the layers that may be trained."""
         return range(self.first_trained_layer, self.layers)
 
-    def peft_modules(self) -> list[str]:
-        """Full PEFT names, ``model.layers.20.self_attn.q_proj`` …, in layer order."""
-        return [
-            f"model.layers.{layer}.{_PEFT_MODULES[module]}"
+    def linears(self) -> dict[str, Linear]:
+        """Return the modules that may be trained by their full PEFT names, in layer order."""
+        return {
+            f"model.layers.{layer}.{LINEARS[module].path}": LINEARS[module]
             for layer in self.trained_layers
             for module in self.modules
-        ]
+        }
+
+    def peft_modules(self) -> list[str]:
+        """Full PEFT names, ``model.layers.20.self_attn.q_proj`` …, in layer order."""
+        return list(self.linears())
 
     def runtime_modules(self) -> list[str]:
-        """Full names inside vLLM, ``model.layers.20.self_attn.qkv_proj`` …, in layer order."""
-        packed = list(dict.fromkeys(_RUNTIME_MODULES[module] for module in self.modules))
-        return [f"model.layers.{layer}.{name}" for layer in self.trained_layers for name in packed]
+        """Full names inside vLLM, ``model.layers.20.self_attn.qkv_proj`` …, in layer order.
+
+        vLLM drops names that it does not know, without an error.
+        """
+        products = dict.fromkeys(LINEARS[module].product for module in self.modules)
+        return [
+            f"model.layers.{layer}.{product}"
+            for layer in self.trained_layers
+            for product in products
+        ]
 
 
 class Defaults(_Entry):
@@ -113,7 +102,6 @@ class BaseModelEntry(_Entry):
 
     name: str
     description: str
-    architecture: Literal["llama", "qwen2"]
     context_length: int
     dtype: Literal["bfloat16", "float32"]
     weights_sha256: str | None = None

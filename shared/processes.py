@@ -1,20 +1,22 @@
-"""A process group, seen through /proc: who is in it, is it ours, end all of it.
+"""A process group, seen through psutil: who is in it, is it the recorded one, end all of it.
 
-A recorded group is killed only while one of its recorded members (process id and start time, same
-boot) still lives in it: a group's number cannot be given away before its last member is gone, so
-this proves that the group is the recorded one even when its leader is dead.
+A recorded group is recognised by any recorded member (process id and start, same boot) that still
+lives in it: a group's number cannot be given away before its last member is gone, so this holds
+even when its leader is dead. Where none is left, the number may be somebody else's by now, and only
+processes that run the recorded program are the group's, if there is one and no new leader.
 """
 
-import ctypes
 import json
 import os
 import signal
-import sys
 import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-_PR_SET_PDEATHSIG = 1
+import psutil
+
 _TRACKER_GRACE_SECONDS = 2.0
 _RECORD = "group.json"
 
@@ -23,23 +25,36 @@ class Process(NamedTuple):
     """A process that no later one can be mistaken for."""
 
     pid: int
-    started: int
-    """Clock ticks after boot."""
+    started: float
+    """Seconds after boot, to a clock tick: unlike the time of day, it is never adjusted."""
+
+
+@dataclass(frozen=True)
+class GroupRecord:
+    """A process group as it was when it was written down."""
+
+    boot: str
+    pgid: int
+    members: tuple[Process, ...]
+    program: str = ""
+    """The executable; without it, a group is not known any more when these members are gone."""
+
+
+def find_process(pid: int) -> Process | None:
+    """Return the living process ``pid``; a zombie has ended."""
+    try:
+        process = psutil.Process(pid)
+        if process.status() in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}:
+            return None
+        return Process(pid, round(process.create_time() - psutil.boot_time(), 2))
+    except psutil.NoSuchProcess:
+        return None
 
 
 def group_members(pgid: int) -> frozenset[Process]:
-    """Return the living processes of a group; a zombie has ended."""
-    members = set()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            text = stat.read_text(errors="replace")
-        except OSError:  # ended between the listing and the reading
-            continue
-        # The second field is the name in parentheses and may itself hold spaces and parentheses.
-        fields = text[text.rindex(")") + 2 :].split()
-        if int(fields[2]) == pgid and fields[0] not in "ZX":
-            members.add(Process(int(stat.parent.name), int(fields[19])))
-    return frozenset(members)
+    """Return the living processes of a group."""
+    pids = [pid for pid in psutil.pids() if _group_of(pid) == pgid]
+    return frozenset(member for pid in pids if (member := find_process(pid)))
 
 
 def end_group(pgid: int, timeout: float = 15) -> None:
@@ -55,54 +70,75 @@ def end_group(pgid: int, timeout: float = 15) -> None:
             raise TimeoutError(f"processes {sorted(m.pid for m in members)} cannot be killed")
         for member in members:
             if not _is_tracker(member.pid) or time.monotonic() > trackers_until:
-                _kill(member.pid)
+                with suppress(ProcessLookupError):
+                    os.kill(member.pid, signal.SIGKILL)
         time.sleep(0.05)
+
+
+def write_record(path: Path, record: GroupRecord) -> None:
+    """Write ``record`` to ``path``, all of it or nothing."""
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(asdict(record)))
+    unfinished.rename(path)
+
+
+def read_record(path: Path) -> GroupRecord | None:
+    """Return the record at ``path``; None where there is none that can be read."""
+    try:
+        record = json.loads(path.read_bytes())
+        members = tuple(Process(*member) for member in record.pop("members"))
+        return GroupRecord(**record, members=members)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def living_members(record: GroupRecord) -> frozenset[Process]:
+    """Return the processes of the recorded group; none if its number was given away."""
+    if record.boot != boot_id():
+        return frozenset()
+    members = group_members(record.pgid)
+    if members.intersection(record.members):
+        return members
+    if not record.program or record.pgid in {member.pid for member in members}:
+        return frozenset()
+    return frozenset(member for member in members if _runs(member.pid, record.program))
 
 
 def record_group(state_dir: Path, pgid: int, members: frozenset[Process]) -> None:
     """Note the running group, so that whoever starts next can end it."""
-    record = {"boot": _boot_id(), "pgid": pgid, "members": sorted(members)}
-    temporary = state_dir / f".{_RECORD}"
-    temporary.write_text(json.dumps(record))
-    temporary.rename(state_dir / _RECORD)
+    write_record(state_dir / _RECORD, GroupRecord(boot_id(), pgid, tuple(sorted(members))))
 
 
 def end_recorded_group(state_dir: Path) -> None:
     """End the group that an earlier run left behind, if it is still there, and its record."""
     path = state_dir / _RECORD
-    if not path.exists():
-        return
-    try:
-        record = json.loads(path.read_text())
-    except ValueError:  # cut short by a power failure, so from before this boot
-        record = {"boot": None}
-    if record["boot"] == _boot_id():
-        recorded = {Process(pid, started) for pid, started in record["members"]}
-        if recorded & group_members(record["pgid"]):
-            end_group(record["pgid"])
-    path.unlink()
+    record = read_record(path)
+    if record is not None and living_members(record):
+        end_group(record.pgid)
+    path.unlink(missing_ok=True)
 
 
-def die_with(parent: int) -> None:
-    """Have the kernel kill this process when ``parent``, its parent, ends; exit if it has ended."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        sys.exit("the parent process has ended")
-
-
-def _boot_id() -> str:
+def boot_id() -> str:
+    """Return what tells this boot of the machine from every other."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:  # ended since it was listed
+        return None
 
 
 def _is_tracker(pid: int) -> bool:
     try:
-        return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
+        return "resource_tracker" in " ".join(psutil.Process(pid).cmdline())
+    except psutil.Error:
         return False
 
 
-def _kill(pid: int) -> None:
+def _runs(pid: int, program: str) -> bool:
     try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+        return Path(psutil.Process(pid).exe()) == Path(program).resolve()
+    except psutil.Error:
+        return False

@@ -17,8 +17,9 @@ from cli.client import AdminClient, client_of
 from cli.connection import Connection
 from deploy.local import postgres as local_postgres
 from deploy.local.programs import NAMES, Wiring
-from deploy.local.records import leader_lives, read_record
+from deploy.local.records import leader_lives
 from deploy.local.stack import Stack
+from shared.processes import read_record
 
 REPOSITORY = Path(__file__).parents[1]
 ALL = [*NAMES, "supervisord"]

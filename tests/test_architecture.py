@@ -5,6 +5,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -36,8 +38,13 @@ TESTS_BY_SUBJECT = {"e2e", "gpu", "light"}
 """Folders of tests that mirror no source folder."""
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Yield the modules that a file imports when it runs, also inside functions."""
+@cache
+def imports(path: Path) -> frozenset[str]:
+    """Return what a file imports when it runs, also inside functions; also as ``module.name``."""
+    return frozenset(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
     tree = ast.parse(path.read_text())
     hints = [node for node in ast.walk(tree) if _is_type_checking(node)]
     skipped = {id(inner) for hint in hints for inner in ast.walk(hint)}
@@ -49,6 +56,7 @@ def imports(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def _is_type_checking(node: ast.AST) -> bool:
@@ -103,6 +111,21 @@ def test_the_command_line_speaks_http_and_only_the_stack_commands_know_the_local
 
 def test_deployment_imports_no_service():
     assert outside(our_imports("deploy"), "deploy", "shared") == {}
+
+
+def test_examples_are_data_and_import_nothing_that_runs():
+    assert outside(our_imports("examples"), "examples", "shared") == {}
+
+
+def test_no_import_leads_back_to_where_it_began():
+    paths = {module_of(path): path for package in OURS for path in sources(package)}
+    graph = {name: paths.keys() & imports(path) - {name} for name, path in paths.items()}
+    TopologicalSorter(graph).prepare()  # a CycleError names the modules
+
+
+def module_of(path: Path) -> str:
+    """Return a file's name as it is imported; a package's is its folder's."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 @pytest.mark.parametrize("library", DOORS)

@@ -12,7 +12,8 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from deploy.local.records import read_record, record_self
+from deploy.local.records import record_self
+from shared.processes import read_record
 
 SECONDS_BETWEEN_STARTS = 1.0
 
@@ -43,8 +44,7 @@ def main() -> None:
     earlier = read_record(record)
     mine = record_self(record, spec.argv[0])
     if earlier is not None:
-        ticks = os.sysconf("SC_CLK_TCK")
-        elapsed = (mine.started - earlier.started) / ticks
+        elapsed = mine.started - earlier.members[0].started
         if 0 <= elapsed < SECONDS_BETWEEN_STARTS:
             time.sleep(SECONDS_BETWEEN_STARTS - elapsed)
     os.chdir(spec.cwd)

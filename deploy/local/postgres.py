@@ -9,12 +9,15 @@ import os
 import pwd
 import shutil
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from secrets import token_hex
 from urllib.parse import quote
+
+import psutil
 
 from deploy.local.folders import (
     can_enter,
@@ -143,12 +146,11 @@ def _forget_reused_pid(pid_file: Path) -> None:
 
     PostgreSQL would take that program for itself and refuse to start.
     """
-    try:
-        pid = pid_file.read_text().split("\n", 1)[0]
-        if Path(f"/proc/{pid}/exe").readlink().name != "postgres":
+    # No file, no number in it, no such process, or one that PostgreSQL itself does not count.
+    with suppress(FileNotFoundError, ValueError, psutil.Error):
+        pid = int(pid_file.read_text().split("\n", 1)[0])
+        if Path(psutil.Process(pid).exe()).name != "postgres":
             pid_file.unlink()
-    except (FileNotFoundError, PermissionError):
-        return  # no file, no such process, or one that PostgreSQL itself does not count
 
 
 def _initdb(postgres: Postgres, place: Path, password: str) -> None:

@@ -24,10 +24,10 @@ from deploy.local.folders import remove_socket_folder, socket_folder
 from deploy.local.logs import tail
 from deploy.local.programs import INFERENCE, NAMES, POSTGRES, SERVICES, STOP, VALKEY, Wiring
 from deploy.local.readiness import ready
-from deploy.local.records import Record, end, leader_lives, read_record
+from deploy.local.records import end, leader_lives
 from deploy.local.supervision import SUPERVISOR, Supervisor
 from shared.catalog import load_catalog
-from shared.processes import end_recorded_group
+from shared.processes import GroupRecord, end_recorded_group, read_record
 from shared.settings import Seconds, TailorSettings
 
 POLL_SECONDS = 0.2
@@ -200,7 +200,7 @@ class Stack:
         remove_socket_folder(self.folder.sockets)
         local_postgres.remove_sockets(self.folder.postgres)
 
-    def _living(self) -> dict[str, Record]:
+    def _living(self) -> dict[str, GroupRecord]:
         """Return the records of the programs that run, supervisord included."""
         records = {name: read_record(self.folder.record(name)) for name in (SUPERVISOR, *NAMES)}
         return {name: record for name, record in records.items() if record and leader_lives(record)}

@@ -19,7 +19,8 @@ from typing import Any
 from deploy.local.data_folder import DataFolder
 from deploy.local.errors import StackError
 from deploy.local.launch import LaunchSpec, write_spec
-from deploy.local.records import leader_lives, read_record
+from deploy.local.records import leader_lives
+from shared.processes import read_record
 
 SUPERVISOR = "supervisord"
 START_SECONDS = 15
@@ -201,6 +202,8 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class _UnixTransport(xmlrpc.client.Transport):
+    """supervisor's own transport has no time limit: `tailor status` would wait for ever."""
+
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path

@@ -9,16 +9,16 @@ from services.inference.admission import Admission, Ticket
 from shared.clock import Clock
 from shared.errors import NotFound, RateLimited, UpstreamUnavailable
 
-Signal = asyncio.Future[None]
+OneShot = asyncio.Future[None]
 """Something that happens once."""
-Work = Callable[[Signal, int], Awaitable[None]]
-"""Runs a request; gets the signal to end it, and what its tenant holds: the more, the less urgent.
+Work = Callable[[OneShot, int], Awaitable[None]]
+"""Runs a request; gets what orders its end, and what its tenant holds: the more, the less urgent.
 """
 _running_loop = asyncio.get_running_loop
 
 
-def signal() -> Signal:
-    """Return a signal that has not happened."""
+def one_shot() -> OneShot:
+    """Return what has not happened yet."""
     return _running_loop().create_future()
 
 
@@ -29,9 +29,9 @@ class Visit:
     ticket: Ticket
     turn: asyncio.Future[int] = field(default_factory=lambda: _running_loop().create_future())
     """It may run: what its tenant holds with it; or it fails, with the reason."""
-    abort: Signal = field(default_factory=signal)
+    abort: OneShot = field(default_factory=one_shot)
     """It must end now: its adapter is being evicted."""
-    ended: Signal = field(default_factory=signal)
+    ended: OneShot = field(default_factory=one_shot)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Door:
         self._visits: dict[Ticket, Visit] = {}
         self._refused: set[str] = set()
 
-    async def run(self, guest: Guest, left: Signal, work: Work) -> None:
+    async def run(self, guest: Guest, left: OneShot, work: Work) -> None:
         """Wait for a turn, unless the client has ``left``, and run ``work``.
 
         Raises NotFound when the adapter is (or meanwhile gets) evicted, RateLimited when too many

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.inference.admission import Admission
-from services.inference.door import Door, Guest, Signal
+from services.inference.door import Door, Guest, OneShot
 from services.inference.outbox import Outbox
 from services.inference.plain_text import TextsAsTrained
 from services.inference.refusals import REFUSALS
@@ -75,14 +75,14 @@ class Guard:
         if scope["type"] != "http":
             return
         self._state = scope["app"].state
-        answer = _Answer(send)
+        answer = _Sending(send)
         try:
             await self._route(scope, receive, answer)
         except TailorError as error:
             if not answer.started:
                 await JSONResponse(payload(error), error.status)(scope, receive, send)
 
-    async def _route(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+    async def _route(self, scope: Scope, receive: Receive, answer: "_Sending") -> None:
         route = (scope["method"], scope["path"])
         if route == ("GET", "/readyz"):
             await self._compare_texts(scope["app"])
@@ -138,7 +138,7 @@ class Guard:
         ready = all(parts.values())
         return JSONResponse({"ready": ready, "parts": parts}, 200 if ready else 503)
 
-    async def _complete(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+    async def _complete(self, scope: Scope, receive: Receive, answer: "_Sending") -> None:
         await self._compare_texts(scope["app"])
         if missing := self._unreported():
             raise UpstreamUnavailable(f"not serving: {', '.join(missing)} did not report")
@@ -150,7 +150,7 @@ class Guard:
         left = asyncio.ensure_future(_disconnect(receive))
         outbox = Outbox(answer.send)
 
-        async def work(abort: Signal, held: int) -> None:
+        async def work(abort: OneShot, held: int) -> None:
             # Only now: a flood's texts shall not be read ahead of their turn.
             texts = await asyncio.to_thread(self._texts.rewrite, body)
             sender = answer.until(abort, outbox.put)
@@ -206,7 +206,7 @@ class Guard:
             task.add_done_callback(lambda _: self._loading.pop(adapter))
 
 
-class _Answer:
+class _Sending:
     """Remembers whether the status line is out, after which no other answer can be given."""
 
     def __init__(self, send: Send) -> None:
@@ -218,7 +218,7 @@ class _Answer:
         self.started = True
         await self._send(message)
 
-    def until(self, abort: Signal, put: Send) -> Send:
+    def until(self, abort: OneShot, put: Send) -> Send:
         """Return a ``put`` that falls silent once ``abort`` has happened."""
 
         async def send(message: Message) -> None:
@@ -273,7 +273,7 @@ async def _disconnect(receive: Receive) -> None:
         pass
 
 
-def _replay(body: bytes, left: Signal, abort: Signal) -> Receive:
+def _replay(body: bytes, left: OneShot, abort: OneShot) -> Receive:
     """Return a ``receive`` that gives the body, then waits until somebody ends the request."""
     first = [{"type": "http.request", "body": body, "more_body": False}]
 

@@ -7,7 +7,7 @@
 import os
 import sys
 
-from shared.processes import die_with
+from shared.parent_death import die_with
 
 if __name__ == "__main__":
     die_with(int(sys.argv[1]))

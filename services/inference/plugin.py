@@ -10,7 +10,7 @@ from services.inference.reports import Reports
 from services.inference.resolver import StoreResolver
 from services.inference.settings import InferenceSettings
 from shared.catalog import load_catalog
-from shared.processes import die_with
+from shared.parent_death import die_with
 from shared.storage import LocalStore
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from vllm.lora.request import LoRARequest
 from vllm.lora.resolver import LoRAResolver
 
-from services.inference.adapter_check import AdapterRefused, verify_adapter
+from services.inference.load_check import AdapterRefused, verify_adapter
 from services.inference.refusals import REFUSALS
 from shared.catalog import BaseModelEntry
 from shared.ids import is_adapter_id

@@ -42,7 +42,7 @@ def serve(settings: InferenceSettings, entry: BaseModelEntry, stop: threading.Ev
     end_recorded_group(settings.inference_state_dir)
     failures = 0
     while not stop.is_set():
-        with _engine(settings, entry) as engine:
+        with _vllm(settings, entry) as engine:
             reason = _watch(engine, settings, entry, stop)
         if stop.is_set():
             return
@@ -52,7 +52,7 @@ def serve(settings: InferenceSettings, entry: BaseModelEntry, stop: threading.Ev
         stop.wait(pause)
 
 
-class Engine:
+class VllmProcess:
     """One started vLLM: its leader, and who else belongs to it."""
 
     def __init__(self, leader: subprocess.Popen[bytes], state_dir: Path) -> None:
@@ -84,7 +84,7 @@ class Engine:
 
 
 @contextmanager
-def _engine(settings: InferenceSettings, entry: BaseModelEntry) -> Iterator[Engine]:
+def _vllm(settings: InferenceSettings, entry: BaseModelEntry) -> Iterator[VllmProcess]:
     """Start vLLM in its own group; on leaving, group, record and scratch files are gone."""
     state_dir = settings.inference_state_dir
     Reports(state_dir).clear()
@@ -96,7 +96,7 @@ def _engine(settings: InferenceSettings, entry: BaseModelEntry) -> Iterator[Engi
             env=vllm_environment(settings, scratch),
             start_new_session=True,
         )
-        engine = Engine(leader, state_dir)
+        engine = VllmProcess(leader, state_dir)
         try:
             engine.note_members()
             yield engine
@@ -110,7 +110,7 @@ def _engine(settings: InferenceSettings, entry: BaseModelEntry) -> Iterator[Engi
 
 
 def _watch(
-    engine: Engine, settings: InferenceSettings, entry: BaseModelEntry, stop: threading.Event
+    engine: VllmProcess, settings: InferenceSettings, entry: BaseModelEntry, stop: threading.Event
 ) -> str:
     """Return why the engine must be ended, or when ``stop`` is set."""
     url = f"http://{settings.inference_host}:{settings.inference_port}"
@@ -120,7 +120,7 @@ def _watch(
 
 
 def _observe(
-    probe: Probe, engine: Engine, settings: InferenceSettings, stop: threading.Event
+    probe: Probe, engine: VllmProcess, settings: InferenceSettings, stop: threading.Event
 ) -> str:
     reports = Reports(settings.inference_state_dir)
     began = next_look = time.monotonic()

@@ -28,7 +28,7 @@ ONE_THREAD = {
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 log = logging.getLogger(__name__)
-_answer: TypeAdapter[CheckResult | CheckBroke] = TypeAdapter(CheckResult | CheckBroke)
+_line: TypeAdapter[CheckResult | CheckBroke] = TypeAdapter(CheckResult | CheckBroke)
 
 
 class CheckFailed(Exception):
@@ -123,7 +123,7 @@ class Checker:
                 process.kill()
                 raise CheckFailed(f"ended with status {process.wait()}")
         try:
-            return _answer.validate_json(answer)
+            return _line.validate_json(answer)
         except ValidationError:
             raise CheckFailed("said something that is no result") from None
 

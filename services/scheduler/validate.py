@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Engine, Select, exists, or_, select, update
+from sqlalchemy import Engine, Select, select, update
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -244,18 +244,10 @@ class Validation:
 
 
 def _oldest_of_each_tenant(but: list[str]) -> Select[str, str, datetime]:
-    """Select, of each tenant, the oldest job that waits for its check and has its files."""
-    still_arriving = exists().where(
-        StoredFile.status == "uploaded",
-        or_(
-            StoredFile.id == FineTuningJob.training_file_id,
-            StoredFile.id == FineTuningJob.validation_file_id,
-        ),
-    )
+    """Select, of each tenant, the oldest job that waits for its check."""
     return (
         select(FineTuningJob.id, FineTuningJob.tenant_id, FineTuningJob.created_at)
         .where(FineTuningJob.state == State.VALIDATING, FineTuningJob.id.not_in(but))
-        .where(~still_arriving)
         .ext(distinct_on(FineTuningJob.tenant_id))
         .order_by(FineTuningJob.tenant_id, FineTuningJob.created_at, FineTuningJob.id)
     )
@@ -272,16 +264,16 @@ def known_error(session: Session, job: FineTuningJob) -> dict[str, str] | None:
         file = session.get(StoredFile, file_id) if file_id else None
         if file is None:
             continue
-        if file.deleted_at or file.status == "error":
-            return _of_file(param, file)
+        if file.deleted_at:
+            return _deleted(param)
         if param == "training_file":
             rows = file.report.get("rows", 0)
     return too_few_rows(rows)
 
 
-def _of_file(param: Param, file: StoredFile) -> dict[str, str]:
-    reason = file.status_details or "The file was deleted."
-    message = f"The job failed due to an invalid {param.replace('_', ' ')}. {reason}"
+def _deleted(param: Param) -> dict[str, str]:
+    name = param.replace("_", " ")
+    message = f"The job failed due to an invalid {name}. The file was deleted."
     return {"code": ERROR_CODES[param], "message": message, "param": param}
 
 

@@ -1,8 +1,6 @@
 """The Celery application of the worker: one task, our logs, a child that dies with its parent."""
 
-import ctypes
 import os
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
@@ -16,10 +14,9 @@ from services.worker.trainer import Trainer
 from services.worker.workplace import Workplace
 from shared.catalog import load_catalog
 from shared.db import make_engine
+from shared.parent_death import die_with
 from shared.task_queue import make_celery
 from shared.telemetry import configure_logging
-
-_PR_SET_PDEATHSIG = 1
 
 
 def make_worker_app(
@@ -68,10 +65,3 @@ def _connect_signals(log_level: str, drain: Drain, workplace: Callable[[], Workp
     signals.setup_logging.connect(set_up_logging, weak=False)
     signals.worker_shutting_down.connect(drain_children, weak=False)
     signals.worker_process_init.connect(settle_child, weak=False)
-
-
-def die_with(parent: int) -> None:
-    """Let the kernel kill this process when its parent ends; end now if it has already."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)

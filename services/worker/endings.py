@@ -119,19 +119,19 @@ def end_without_lease(place: Workplace, job: FineTuningJob, lease: Lease) -> Out
     In the second case the job is still ours; finish the cancellation (or the pause) here.
     """
     place.trainer.kill()
-    for held, to in AFTER_LOST_LEASE.items():
-        try:
-            lease.finish(
-                lambda session, held=held, to=to: move(  # type: ignore[misc]
-                    session,
-                    job.id,
-                    to,
-                    f"The job is {to}",
-                    attempt=job.attempt,
-                    sources=frozenset({held}),
-                )
-            )
-        except LeaseLost:
-            continue
+    if _finish(job, lease, State.CANCELLING) or _finish(job, lease, State.PAUSING):
         return Outcome.ENDED
     return Outcome.LOST
+
+
+def _finish(job: FineTuningJob, lease: Lease, stopping: State) -> bool:
+    """Move the job to where ``stopping`` leads; False when it is not in that state, or not ours."""
+    to = AFTER_LOST_LEASE[stopping]
+    message, sources = f"The job is {to}", frozenset({stopping})
+    try:
+        lease.finish(
+            lambda session: move(session, job.id, to, message, attempt=job.attempt, sources=sources)
+        )
+    except LeaseLost:
+        return False
+    return True

@@ -3,7 +3,7 @@
 from math import ceil
 from typing import Any
 
-from services.worker.lease import Event
+from services.worker.lease import FeedLine
 from services.worker.spec import (
     EvaluationMessage,
     PreparingMessage,
@@ -40,17 +40,17 @@ def worth_an_event(message: ProgressMessage) -> bool:
     return evaluated or step in {1, total} or step % ceil(total / METRICS_EVENTS) == 0
 
 
-def step_event(message: ProgressMessage) -> Event:
+def step_event(message: ProgressMessage) -> FeedLine:
     """``Step i/N: training loss=…`` with its figures."""
     metrics = message.metrics
     text = f"Step {metrics.step}/{message.total_steps}: training loss={metrics.train_loss:.4f}"
     if metrics.valid_loss is not None:
         text += f", validation loss={metrics.valid_loss:.4f}"
     data = as_openai_metrics(metrics) | {"total_steps": message.total_steps}
-    return Event(text, "metrics", data)
+    return FeedLine(text, "metrics", data)
 
 
-def base_event(message: EvaluationMessage) -> Event:
+def base_event(message: EvaluationMessage) -> FeedLine:
     """The base model's figures on the validation rows; later ones come with their steps."""
     text = f"Before training: full validation loss={message.loss:.4f}"
     data = {
@@ -58,7 +58,7 @@ def base_event(message: EvaluationMessage) -> Event:
         "full_valid_loss": message.loss,
         "full_valid_mean_token_accuracy": message.accuracy,
     }
-    return Event(text, "metrics", data)
+    return FeedLine(text, "metrics", data)
 
 
 def started_text(message: StartedMessage) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from services.worker.adapter_check import InvalidAdapter, check_adapter
+from services.worker.export_check import InvalidAdapter, check_adapter
 from services.worker.spec import DoneMessage
 from services.worker.workplace import Workplace, earlier_attempts, installed_base
 from shared.jobs.models import FineTuningJob

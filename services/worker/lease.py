@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from services.worker.drain import Drain
 from shared.db import transaction
 from shared.errors import LeaseLost
-from shared.jobs.lease import Renewal, renew
+from shared.jobs.lease import renew
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import State
 from shared.jobs.transitions import record
@@ -42,7 +42,7 @@ class Order(StrEnum):
     LOST = "lost"
 
 
-class Event(NamedTuple):
+class FeedLine(NamedTuple):
     """One line for the job's feed."""
 
     message: str
@@ -93,7 +93,7 @@ class Lease:
         self._given: set[Order] = set()
         self._giving = threading.Lock()
         self._progress: dict[str, Any] | None = None
-        self._events: list[Event] = []
+        self._events: list[FeedLine] = []
         self._given_away = False
         self._writing = threading.Lock()
         self._end, self._ended = socket.socketpair()
@@ -127,7 +127,7 @@ class Lease:
         """Let the next heartbeat carry ``progress`` (with its ``step``)."""
         self._progress = progress
 
-    def event(self, event: Event) -> None:
+    def event(self, event: FeedLine) -> None:
         """Let the next heartbeat carry ``event``."""
         self._events.append(event)
 
@@ -185,27 +185,27 @@ class Lease:
                 return
             events = list(self._events)
             with transaction(self._engine) as session:
-                renewal = renew(session, self._job.id, self._job.attempt, self._progress)
-                if renewal:
+                state = renew(session, self._job.id, self._job.attempt, self._progress)
+                if state:
                     self._record(session, events)
-            if renewal:
+            if state:
                 del self._events[: len(events)]
-        self._obey(renewal)
+        self._obey(state)
 
-    def _record(self, session: Session, events: list[Event]) -> None:
+    def _record(self, session: Session, events: list[FeedLine]) -> None:
         for event in events:
             record(session, self._job, event.message, type=event.type, data=event.data)
 
-    def _obey(self, renewal: Renewal | None) -> None:
-        if renewal is None:
+    def _obey(self, state: State | None) -> None:
+        if state is None:
             try:
                 self._kill()
             finally:
                 # Without the order the worker would wait for ever for a trainer that is no more.
                 self._order(Order.LOST)
-        elif renewal.cancel_requested or renewal.state == State.CANCELLING:
+        elif state == State.CANCELLING:
             self._order(Order.CANCEL)
-        elif renewal.state == State.PAUSING:
+        elif state == State.PAUSING:
             self._order(Order.PAUSE)
 
     def _order(self, order: Order) -> None:

@@ -36,7 +36,7 @@ from services.worker.feed import (
     step_event,
     worth_an_event,
 )
-from services.worker.lease import Event, Lease, Order
+from services.worker.lease import FeedLine, Lease, Order
 from services.worker.spec import (
     CheckpointMessage,
     DoneMessage,
@@ -195,7 +195,7 @@ def pass_on(
         case EvaluationMessage(step=0):
             lease.event(base_event(news))
         case CheckpointMessage(step=step):
-            lease.event(Event(f"Checkpoint created at step {step}", data={"step": step}))
+            lease.event(FeedLine(f"Checkpoint created at step {step}", data={"step": step}))
 
 
 def enter_running(session: Session, job: FineTuningJob, started: StartedMessage) -> None:

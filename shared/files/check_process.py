@@ -5,28 +5,25 @@ paths, the user's file name and the limits; the report leaves as JSON on stdout.
 files are read here and nowhere else on a server, so that one of them can hold up only itself.
 """
 
-import ctypes
 import json
 import os
 import resource
-import signal
 import sys
 from pathlib import Path
+
+from shared.parent_death import die_with
 
 MEMORY_EXIT = 3
 """The file needed more memory than the limit."""
 DISK_EXIT = 4
 """The normalised rows could not be written."""
-_PR_SET_PDEATHSIG = 1
 _NICE = 15
 """Chats go first: their processes run at 0."""
 
 
 def main() -> None:
     """Check the file that stdin names and print its report."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(sys.argv[1]):
-        sys.exit("the parent is gone")
+    die_with(int(sys.argv[1]))
     asked = json.load(sys.stdin)
     os.nice(_NICE)
     cpu, memory = asked["cpu_seconds"], asked["memory_bytes"]

@@ -28,7 +28,7 @@ class StoredFile(Row):
     sha256: Mapped[str] = mapped_column(String(64))
     status: Mapped[str] = mapped_column(String(16))
     status_details: Mapped[str | None]
-    """For ``error``: what is wrong and in which line; never a row's text."""
+    """OpenAI's field. An upload is checked before it is kept, so ``processed`` without details."""
     report: Mapped[dict[str, Any]]
     """shared.files.rows.Report as JSON: format, rows, errors by line."""
     data_report: Mapped[dict[str, Any] | None]

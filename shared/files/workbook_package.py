@@ -18,7 +18,7 @@ from xml.parsers import expat
 from shared.files.builtin_formats import BUILTIN, GENERAL
 from shared.files.forms import Unreadable
 
-Event = tuple[str, dict[str, str] | None, str]
+XmlEvent = tuple[str, dict[str, str] | None, str]
 """Tag without prefix; its attributes where it begins and None where it ends; there, the text."""
 
 DAMAGED = (
@@ -86,7 +86,7 @@ class Package:
         if "word/document.xml" in self._parts or "ppt/presentation.xml" in self._parts:
             raise Unreadable(1, "this is not a workbook; save the table as .xlsx or CSV")
 
-    def events(self, part: str) -> Iterator[Event]:
+    def events(self, part: str) -> Iterator[XmlEvent]:
         """Yield the elements of a part in their order; raise Damaged or Unreadable."""
         with _damage():
             parser, found = _parser()
@@ -235,9 +235,9 @@ def _refuse_bomb(parts: dict[str, zipfile.ZipInfo]) -> None:
         raise Unreadable(1, _TOO_LARGE)
 
 
-def _parser() -> tuple[expat.XMLParserType, list[Event]]:
+def _parser() -> tuple[expat.XMLParserType, list[XmlEvent]]:
     """Return a parser and the list that its events go to."""
-    found: list[Event] = []
+    found: list[XmlEvent] = []
     text: list[str] = []
     parser = expat.ParserCreate()
     parser.buffer_text = True

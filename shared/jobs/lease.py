@@ -29,13 +29,6 @@ AFTER_LOST_LEASE = {State.CANCELLING: State.CANCELLED, State.PAUSING: State.PAUS
 """Where a job goes whose holder is gone; from every other leased state back to ``queued``."""
 
 
-class Renewal(NamedTuple):
-    """What a heartbeat learns."""
-
-    state: State
-    cancel_requested: bool
-
-
 class HeldLease(NamedTuple):
     """A leased job as one scan sees it."""
 
@@ -46,8 +39,8 @@ class HeldLease(NamedTuple):
 
 def renew(
     session: Session, job_id: str, attempt: int, progress: dict[str, Any] | None = None
-) -> Renewal | None:
-    """Move the lease on and store ``progress``; None when the job is no longer this attempt's.
+) -> State | None:
+    """Move the lease on, store ``progress``; return the state, None when the job is not ours.
 
     A step beyond the job's highest forgives the crashes and fruitless attempts before it. The time
     since the last renewal is charged to the job's tenant.
@@ -65,7 +58,7 @@ def renew(
             "crashes": case((passed, 0), else_=FineTuningJob.crashes),
             "fruitless_attempts": case((passed, 0), else_=FineTuningJob.fruitless_attempts),
         }
-    row = session.execute(
+    return session.scalar(
         update(FineTuningJob)
         .where(
             FineTuningJob.id == job_id,
@@ -73,10 +66,9 @@ def renew(
             FineTuningJob.state.in_(LEASED),
         )
         .values(values)
-        .returning(FineTuningJob.state, FineTuningJob.cancel_requested)
+        .returning(FineTuningJob.state)
         .execution_options(synchronize_session=False)
-    ).one_or_none()
-    return Renewal(State(row.state), row.cancel_requested) if row else None
+    )
 
 
 def held_leases(session: Session) -> list[HeldLease]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, String, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.db import CreatedAt, Id, Row, Timestamp
@@ -65,7 +65,6 @@ class FineTuningJob(Row):
     """Up to here the attempt's time is in its tenant's usage."""
     not_before: Mapped[Timestamp | None]
     """Back-off: nobody claims the job before this time."""
-    cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))
 
     # Failure accounting; see docs/job-lifecycle.md
     crashes: Mapped[int] = mapped_column(server_default="0")
@@ -96,6 +95,11 @@ class FineTuningJob(Row):
         if self.state == State.STARTING and self.started_at is None:
             return "queued"
         return PUBLIC[State(self.state)]
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether its user has cancelled the job, also while the worker still ends it."""
+        return self.state in {State.CANCELLING, State.CANCELLED}
 
 
 class JobEvent(Row):

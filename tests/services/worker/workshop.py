@@ -173,7 +173,7 @@ class Workshop:
     def request_cancel(self, job_id) -> None:
         """What the API's cancel route does to a job that a worker holds."""
         with transaction(self.engine) as session:
-            move(session, job_id, State.CANCELLING, "Cancel requested", cancel_requested=True)
+            move(session, job_id, State.CANCELLING, "Cancel requested")
 
     def resume(self, job_id) -> None:
         """What the API's resume route does to a paused job."""

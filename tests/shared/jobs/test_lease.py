@@ -12,7 +12,7 @@ from shared.jobs.state import LEASED, State
 def test_a_heartbeat_moves_the_lease_of_its_own_attempt_only(engine, add_job, job_row, state):
     job_id = add_job(state=state, attempt=3)
     with transaction(engine) as session:
-        assert renew(session, job_id, 3) == (state, False)
+        assert renew(session, job_id, 3) == state
         assert renew(session, job_id, 2) is None
         assert renew(session, job_id, 4) is None
     assert job_row(job_id).lease_seq == 1

@@ -32,7 +32,6 @@ CATALOG = """
 [[models]]
 name = "tiny"
 description = "random"
-architecture = "llama"
 context_length = 256
 dtype = "float32"
 tested = false

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.inference.adapter_check import AdapterRefused, BaseNotServed, verify_adapter
+from services.inference.load_check import AdapterRefused, BaseNotServed, verify_adapter
 from shared.catalog import AdapterProfile, load_catalog
 from shared.storage import CorruptArtifact, write_manifest
 from tests.services.worker.scripted_trainer import MODULE, write_adapter

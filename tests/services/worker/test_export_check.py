@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from services.worker.adapter_check import InvalidAdapter, check_adapter
+from services.worker.export_check import InvalidAdapter, check_adapter
 from shared.catalog import load_catalog
 from tests.services.worker.scripted_trainer import MODULE, export, write_adapter
 from tests.services.worker.workshop import BASE, CONFIG
@@ -33,6 +33,7 @@ def test_a_plain_adapter_inside_the_profile_passes(tmp_path):
         ({A: pair()[A]}, {}, "partner"),
         (pair() | {B: np.zeros((576, 16), "<f4")}, {}, "changes nothing"),
         (pair() | {A: np.full((16, 576), np.inf, "<f4")}, {}, "not finite"),
+        (pair() | {A: np.ones((16, 576), "<f2")}, {}, "not float32"),
         ({}, {}, "changes nothing"),
         (pair(), {"use_dora": True}, "plain LoRA"),
         (pair(), {"bias": "all"}, "plain LoRA"),
@@ -66,5 +67,5 @@ def test_a_truncated_file_is_refused(tmp_path):
     write_adapter(tmp_path / "a", pair())
     weights = tmp_path / "a" / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4])
-    with pytest.raises(InvalidAdapter, match="wrong size"):
+    with pytest.raises(InvalidAdapter, match="readable"):
         check(tmp_path / "a")

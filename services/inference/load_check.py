@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from shared.adapters.shapes import PREFIX, module_sizes, read_header
+from safetensors import SafetensorError, safe_open
+
+from shared.adapters.shapes import PREFIX, module_sizes
 from shared.catalog import AdapterProfile
 from shared.errors import TailorError
 from shared.storage import verify_manifest
@@ -66,10 +68,11 @@ def _check_config(config: dict[str, Any], profile: AdapterProfile) -> None:
 def _outside(path: Path, sizes: dict[str, tuple[int, int]], max_rank: int) -> list[str]:
     """Return the tensors that are not one half of a pair of a served module."""
     try:
-        header = {name: tuple(entry["shape"]) for name, entry in read_header(path).items()}
-    except (ValueError, KeyError, TypeError) as error:
+        with safe_open(path, framework="np") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
         raise AdapterRefused("its weights are not a readable safetensors file") from error
-    return [name for name, shape in header.items() if not _fits(name, shape, sizes, max_rank)]
+    return [name for name, shape in shapes.items() if not _fits(name, shape, sizes, max_rank)]
 
 
 def _fits(

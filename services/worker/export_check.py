@@ -1,20 +1,19 @@
-"""An adapter's files against the catalog's profile, read from disk without torch."""
+"""The trainer's adapter against the catalog's profile, read from disk without torch."""
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
-from shared.adapters.shapes import read_header, tensor_shapes
+from shared.adapters.shapes import tensor_shapes
 from shared.catalog import AdapterProfile
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
-_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 _REFUSED = ("use_dora", "modules_to_save", "use_rslora", "trainable_token_indices")
 
 
@@ -38,9 +37,11 @@ def check_adapter(folder: Path, profile: AdapterProfile, base_config: dict[str, 
         raise InvalidAdapter(f"{min(beyond)} is outside the adapter profile")
     expected = tensor_shapes(profile, base_config, rank)
     effective: dict[str, set[str]] = {}
-    for name, shape, values in _tensors(folder / WEIGHTS):
-        if expected.get(name) != shape:
-            raise InvalidAdapter(f"{name} {shape} is outside the adapter profile")
+    for name, values in _tensors(folder / WEIGHTS):
+        if expected.get(name) != values.shape:
+            raise InvalidAdapter(f"{name} {values.shape} is outside the adapter profile")
+        if values.dtype != np.float32:
+            raise InvalidAdapter(f"{name} is not float32, as the trainer writes it")
         if not np.isfinite(values).all():
             raise InvalidAdapter(f"{name} is not finite")
         module, _, side = name.removesuffix(".weight").rpartition(".")
@@ -62,24 +63,11 @@ def _rank(config: dict[str, Any], profile: AdapterProfile) -> int:
     return rank
 
 
-def _tensors(path: Path) -> Iterator[tuple[str, tuple[int, ...], NDArray[np.float32]]]:
-    """Yield name, shape and values of each tensor; raise InvalidAdapter for a malformed file."""
+def _tensors(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield name and values of each tensor; raise InvalidAdapter for a malformed file."""
     try:
-        header = read_header(path)
-        data = path.read_bytes()
-        length = int.from_bytes(data[:8], "little")
-        for name, entry in header.items():
-            shape = tuple(entry["shape"])
-            start, end = entry["data_offsets"]
-            raw = data[8 + length + start : 8 + length + end]
-            if len(raw) != math.prod(shape) * _BYTES[entry["dtype"]]:
-                raise InvalidAdapter(f"{name} has the wrong size")
-            yield name, shape, _numbers(raw, entry["dtype"])
-    except (ValueError, KeyError, TypeError) as error:
+        with safe_open(path, framework="np") as file:
+            for name in file.keys():  # noqa: SIM118  the file is no mapping
+                yield name, file.get_tensor(name)
+    except (SafetensorError, TypeError) as error:  # the latter for types that numpy has not
         raise InvalidAdapter("not a readable safetensors file") from error
-
-
-def _numbers(raw: bytes, dtype: str) -> NDArray[np.float32]:
-    if dtype == "BF16":  # the upper half of a float32's bits
-        return (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
-    return np.frombuffer(raw, "<f4" if dtype == "F32" else "<f2").astype(np.float32)
