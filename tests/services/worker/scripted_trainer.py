@@ -63,7 +63,7 @@ def listen(specs):
 
 def main():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # die with the supervisor's thread
-    specs = []
+    specs: list[TrainSpec] = []
     threading.Thread(target=listen, args=(specs,), daemon=True).start()
     say(ReadyMessage())
     while True:
