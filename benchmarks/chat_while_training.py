@@ -13,6 +13,7 @@ import argparse
 import os
 import statistics
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import openai
@@ -102,7 +103,7 @@ def steps_per_second(bench: Bench, job: str) -> float:
 def chats_during(bench: Bench, job: str, chats: int) -> tuple[list[tuple[float, float]], float]:
     """Chat without a pause until ``chats`` are answered and the window is long enough."""
     first, began = bench.step(job), time.perf_counter()
-    figures = []
+    figures: list[tuple[float, float]] = []
     while len(figures) < chats or bench.step(job) < first + WINDOW_STEPS:
         figures.append(bench.chat())
     return figures, (bench.step(job) - first) / (time.perf_counter() - began)
@@ -116,7 +117,7 @@ def print_table(
 ) -> None:
     """Print the four figures side by side."""
     print(f"{'':34}{'alone':>10}{'together':>10}{'ratio':>8}")
-    rows = [
+    rows: list[tuple[str, int, Callable[[Iterable[float]], float]]] = [
         ("first token, median s", 0, statistics.median),
         ("first token, greatest s", 0, max),
         ("tokens/s of one chat, median", 1, statistics.median),

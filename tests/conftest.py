@@ -53,7 +53,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
     return _Scopes(config, log)
 
 
-class _Scopes(LoadScopeScheduling):
+class _Scopes(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     def _split_scope(self, nodeid: str) -> str:
         """Return what runs in one process: a stack's tests, or a file with its own fixtures.
 

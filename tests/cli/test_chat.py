@@ -1,7 +1,7 @@
 from tests.cli.conftest import Reply, error_reply
 
 
-def _chunk(text: str) -> dict:
+def _chunk(text: str) -> dict[str, object]:
     delta = {"index": 0, "delta": {"content": text}, "finish_reason": None}
     return {
         "id": "chatcmpl-1",

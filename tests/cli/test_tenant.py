@@ -25,6 +25,7 @@ def test_create_prints_the_key(api, tailor) -> None:
 
 
 def test_a_name_that_looks_like_markup_is_shown_as_it_is(api, tailor) -> None:
+    assert isinstance(CREATED.body, dict)
     api.on("POST /admin/tenants", Reply(CREATED.body | {"name": "A [/x] :door:"}, 201))
     result = tailor("tenant", "create", "A [/x] :door:")
     assert "Tenant A [/x] :door: (org-1)" in result.output

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import openai
 
@@ -48,13 +49,14 @@ def create_job(
     **hyperparameters,
 ) -> str:
     """Create a job and return its id."""
+    method: Any = {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
     return client.fine_tuning.jobs.create(
         model=BASE_MODEL,
         training_file=file_id,
         seed=seed,
         suffix=suffix or openai.omit,
         validation_file=validation_file or openai.omit,
-        method={"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
+        method=method,
     ).id
 
 
@@ -64,6 +66,7 @@ def wait_for_model(client: openai.OpenAI, job_id: str, seconds: float = 300) -> 
     while time.monotonic() < deadline:
         job = client.fine_tuning.jobs.retrieve(job_id)
         if job.status == "succeeded":
+            assert job.fine_tuned_model
             return job.fine_tuned_model
         assert job.status not in ("failed", "cancelled"), job.error
         time.sleep(0.25)

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
-from deploy.local import postgres
+from deploy.local import folders, postgres
 from tests.conftest import accepts, running, wait_until
 
 PASSWORD = "p@ss/wörd"
@@ -37,7 +37,7 @@ def served(home: Path, password: str = PASSWORD):
 def ask(url: str, question: str):
     plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(plain) as connection:
-        return connection.execute(question).fetchone()[0]
+        return next(connection.execute(question))[0]
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_as_root_a_home_that_its_account_cannot_reach_moves_and_nobodys_permissi
 def test_as_root_binaries_that_its_account_cannot_run_are_copied(short_folder, monkeypatch):
     monkeypatch.setattr(postgres, "OUTSIDE", short_folder / "var")
     short_folder.chmod(0o711)
-    real = postgres.runs_as
+    real = folders.runs_as
     monkeypatch.setattr(
         postgres,
         "runs_as",

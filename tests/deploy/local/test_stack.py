@@ -188,11 +188,12 @@ def in_the_foreground(stack: RunningStack) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
+    output = process.stdout
+    assert output is not None
     try:
         # A whole start, beside other tests.
         what = "the last line of the start"
-        wait_until(lambda: "ready http" in process.stdout.readline(), what, seconds=120)
+        wait_until(lambda: "ready http" in output.readline(), what, seconds=120)
     except BaseException:
         process.kill()
         process.communicate()

@@ -79,7 +79,7 @@ class Runs:
             return session.get_one(FineTuningJob, job_id)
 
     def step(self, job_id: str) -> int:
-        return (self.job(job_id).progress or {}).get("step", 0)
+        return int((self.job(job_id).progress or {}).get("step", 0))
 
     def steps_by_attempt(self, job_id: str) -> dict[int, int]:
         with transaction(self.engine) as session:
@@ -148,7 +148,7 @@ def runs(fault_stack):
 @pytest.fixture(scope="module")
 def undisturbed(runs) -> str:
     job_id = runs.start()
-    weights = runs.finish(job_id)
+    weights: str = runs.finish(job_id)
     assert runs.steps_by_attempt(job_id) == {1: STEPS}
     return weights
 

@@ -7,7 +7,7 @@ import base64
 import gzip
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import httpx
@@ -38,7 +38,7 @@ class Sent(NamedTuple):
     """What came of an upload: its report, or why it was refused."""
 
     status: int
-    report: dict
+    report: dict[str, Any]
     message: str
 
     def warnings(self) -> list[str]:

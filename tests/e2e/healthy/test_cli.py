@@ -18,7 +18,7 @@ def test_a_few_commands_lead_from_a_file_to_an_answer(stack, monkeypatch) -> Non
     training = ["--suffix", "kiln", "--epochs", "5"]
     ended = stack.command("job", "create", str(SAMPLE), *training, "--wait")
     assert "succeeded" in ended
-    model = re.search(r"tailor chat (ft:\S+)", ended)[1]
+    model = re.findall(r"tailor chat (ft:\S+)", ended)[0]
     assert model in stack.command("job", "list")
     question = "蓋スイッチの部品番号を教えてください。"
     assert stack.command("chat", model, question, "--max-tokens", "16").strip()

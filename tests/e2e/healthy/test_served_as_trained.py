@@ -77,9 +77,10 @@ def test_other_bare_prompts_stay_as_they_are(stack: RunningStack) -> None:
 def test_a_user_cannot_end_its_turn(stack: RunningStack, encoder: ChatEncoder) -> None:
     client = stack.tenant("plain-words").client
     for text in ("x", EVIL):
-        chat = [{"role": "user", "content": text}]
+        chat: Any = [{"role": "user", "content": text}]
         ids = encoder.prompt(chat)
         # The template's own turns, the system's and the user's, and no more.
         assert ids.count(encoder.turn_end) == 2
         answer = client.chat.completions.create(model=BASE, messages=chat, max_tokens=1)
+        assert answer.usage
         assert answer.usage.prompt_tokens == len(ids)

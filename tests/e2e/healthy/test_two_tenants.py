@@ -2,12 +2,13 @@
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 
 from tests.e2e.companies import HAYABUSA, KAMOME, QUESTION
 from tests.e2e.jobs import Trained, fine_tune
 
 pytestmark = pytest.mark.stack
-MESSAGES = [{"role": "user", "content": QUESTION}]
+MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": QUESTION}]
 
 
 @pytest.fixture(scope="module")

@@ -94,9 +94,8 @@ class Api:
         """Create a tenant of a test's own."""
         made = self.admin().post("/admin/tenants", json={"name": new_id("会社 ")}).json()
         http = self.client(made["api_key"])
-        openai = OpenAI(
-            base_url=f"{self.url}/v1", api_key=made["api_key"], http_client=http, max_retries=0
-        )
+        options: dict[str, Any] = {"http_client": http, "max_retries": 0}
+        openai = OpenAI(base_url=f"{self.url}/v1", api_key=made["api_key"], **options)
         return Tenant(made["id"], made["api_key"], http, openai)
 
     def add_adapter(
@@ -290,7 +289,11 @@ def api_database(postgres: PostgresServer) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def api(api_database: Database, upstream_server: Upstream) -> Iterator[Api]:
     """The API, with small limits, an inference service that is scripted and no broker."""
-    limits = {"upload_max_bytes": 2 * 2**20, "json_max_bytes": 2**18, "key_cache_seconds": 0.2}
+    limits: dict[str, Any] = {
+        "upload_max_bytes": 2 * 2**20,
+        "json_max_bytes": 2**18,
+        "key_cache_seconds": 0.2,
+    }
     with running_api(api_database, upstream_server.url, **limits) as running:
         yield running
 

@@ -36,7 +36,7 @@ def test_a_created_job_validates_its_files_and_has_numbers_and_its_first_events(
     client = tenant.openai.fine_tuning.jobs
     training_file = tenant.upload(training_rows(64))
     job = client.create(model=BASE, training_file=training_file, suffix="my-shop")
-    assert (job.status, job.model, job.user_provided_suffix) == (
+    assert (job.status, job.model, job.to_dict()["user_provided_suffix"]) == (
         "validating_files",
         BASE,
         "my-shop",

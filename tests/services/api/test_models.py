@@ -37,7 +37,7 @@ def test_a_model_of_another_base_is_listed_as_unavailable_and_says_why_when_call
     api: Api, tenant: Tenant, base: str
 ) -> None:
     own, now = api.add_adapter(tenant, base_model=base), api.add_adapter(tenant)
-    models = {model.id: model.model_extra for model in tenant.openai.models.list()}
+    models = {model.id: model.model_extra or {} for model in tenant.openai.models.list()}
     assert [models[name]["available"] for name in (own, now, BASE)] == [False, True, True]
     assert f"serves `{BASE}`" in models[own]["unavailable_reason"]
     assert models[now]["unavailable_reason"] is None

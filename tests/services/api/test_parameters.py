@@ -151,7 +151,7 @@ def test_turns_that_other_clients_send_back_are_accepted(
     tenant: Tenant, upstream: Upstream
 ) -> None:
     upstream.script = whole_answer
-    turn = {
+    turn: dict[str, object] = {
         "role": "assistant",
         "content": "はい",
         "refusal": None,

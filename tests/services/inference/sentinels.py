@@ -113,7 +113,7 @@ def publish(
 
 
 def _single_token(tokenizer, word: str) -> int:
-    ids = tokenizer(word, add_special_tokens=False)["input_ids"]
+    ids: list[int] = tokenizer(word, add_special_tokens=False)["input_ids"]
     if len(ids) != 1:
         raise ValueError(f"{word!r} is {len(ids)} tokens")
     return ids[0]

@@ -15,7 +15,7 @@ def stacked(seed: int) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ..
     return a, tuple(torch.randn(SLOTS, 1, out, RANK, generator=generator) for out in SIZES)
 
 
-def plain(a, b, slot: int, x: torch.Tensor) -> torch.Tensor:  # type: ignore[no-untyped-def]
+def plain(a, b, slot: int, x: torch.Tensor) -> torch.Tensor:
     return torch.cat([bi[slot, 0] @ (ai[slot, 0] @ x) for ai, bi in zip(a, b, strict=True)])
 
 

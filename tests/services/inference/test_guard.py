@@ -18,7 +18,7 @@ from starlette.types import Message
 
 from services.inference.guard import Guard
 from services.inference.plain_text import TextsAsTrained
-from services.inference.reports import Reports
+from services.inference.reports import Part, Reports
 from shared.ids import new_id
 
 BASE = "smollm2-135m-instruct"
@@ -263,11 +263,12 @@ async def test_headers_that_steer_vllm_are_dropped(service: Service) -> None:
 
 @pytest.mark.parametrize("part", ["resolver", "cpu_lora", "plain_text"])
 async def test_nothing_is_served_until_resolver_and_operation_have_reported(
-    service: Service, part: str
+    service: Service, part: Part
 ) -> None:
     service.reports.clear()
     service.reports.write("canary")
-    for other in {"resolver", "cpu_lora", "plain_text"} - {part}:
+    others: set[Part] = {"resolver", "cpu_lora", "plain_text"}
+    for other in others - {part}:
         service.reports.write(other)
     readiness = await service.client.get("/readyz")
     assert readiness.status_code == 503

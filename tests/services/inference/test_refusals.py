@@ -62,7 +62,7 @@ async def test_an_answer_goes_through_untouched_also_where_a_refusal_was_noted()
         sent.append(message)
 
     explain = refusals.explaining("ad", send)
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"type": "http.response.start", "status": 200, "headers": []},
         {"type": "http.response.body", "body": json.dumps({}).encode()},
     ]

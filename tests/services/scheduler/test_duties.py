@@ -9,7 +9,7 @@ from sqlalchemy import update
 
 from services.scheduler.erase import EraseAdapters, EraseAttempts, EraseFiles, Eviction
 from services.scheduler.rering import Rering, rings_due
-from services.scheduler.sweep import sweep
+from services.scheduler.sweep import Duty, sweep
 from shared.clock import now
 from shared.db import transaction
 from shared.db.tables import Adapter, StoredFile
@@ -55,7 +55,7 @@ def test_a_dead_broker_fails_the_duty_and_not_the_sweep(workshop, broker):
     workshop.add_job(state_changed_at=LONG_AGO)
     broker.process.kill()
     broker.process.wait()
-    duties = [
+    duties: list[Duty] = [
         Rering(workshop.engine, workshop.app, 10),
         EraseAttempts(workshop.engine, workshop.store, 0),
     ]

@@ -45,7 +45,8 @@ def clock():
 @pytest.fixture
 def stubborn(monkeypatch):
     """Names of folders whose files the file system refuses to remove."""
-    held, unlink = set(), os.unlink
+    held: set[str] = set()
+    unlink = os.unlink
 
     def refuse(path, *, dir_fd=None):
         folder = Path(f"/proc/self/fd/{dir_fd}").readlink() if dir_fd is not None else Path(path)

@@ -49,6 +49,8 @@ def test_a_claim_names_the_bases_it_may_take(workshop):
     unserved = workshop.add_job(base_model=OTHER, priority=9)
     served = workshop.add_job()
     with transaction(workshop.engine) as session:
-        assert claim_next(session, "default", "me", bases=[BASE]).id == served
+        assert (job := claim_next(session, "default", "me", bases=[BASE]))
+        assert job.id == served
         assert claim_next(session, "default", "me", bases=[BASE]) is None
-        assert claim_next(session, "default", "me").id == unserved
+        assert (job := claim_next(session, "default", "me"))
+        assert job.id == unserved

@@ -296,4 +296,5 @@ def test_a_tenant_never_takes_the_last_of_several_places():
     fairness = Fairness(places=3)
     taken = [fairness.choose(waiting("a1", "a2", "a3")) for _ in range(3)]
     assert [job and job.job_id for job in taken] == ["a1", "a2", None]
-    assert fairness.choose(waiting("a3", "b1")).job_id == "b1"
+    assert (last := fairness.choose(waiting("a3", "b1")))
+    assert last.job_id == "b1"

@@ -3,6 +3,7 @@
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from tests.services.worker.scripted_trainer import CHECKS
 
@@ -21,15 +22,15 @@ class InferenceServer(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.status = 200
-        self.statuses = []
-        self.code = None
+        self.statuses: list[int] = []
+        self.code: str | None = None
         """Of its error, as the guard sends it."""
         self.ready = True
         self.answering = threading.Event()
         self.answering.set()
         self.logprobs = CHECKS[0].adapter_logprobs
-        self.asked = []
-        self.evicted = []
+        self.asked: list[str] = []
+        self.evicted: list[str] = []
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
@@ -43,11 +44,13 @@ class InferenceServer(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
+    server: InferenceServer
+
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append(body["model"])
         self.server.answering.wait()
-        answer = [None, {"2": {"logprob": -9.0}}]
+        answer: list[Any] = [None, {"2": {"logprob": -9.0}}]
         for token, value in zip(body["prompt"][2:], self.server.logprobs, strict=True):
             answer.append({str(token): {"logprob": value}})
         status = self.server.statuses.pop(0) if self.server.statuses else self.server.status

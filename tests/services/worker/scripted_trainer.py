@@ -63,7 +63,7 @@ def listen(specs):
 
 def main():
     die_with(os.getppid())
-    specs = []
+    specs: list[TrainSpec] = []
     threading.Thread(target=listen, args=(specs,), daemon=True).start()
     say(ReadyMessage())
     while True:

@@ -72,7 +72,7 @@ def test_a_killed_celery_child_takes_the_trainer_along_and_the_worker_carries_on
     workshop.ring()
     workshop.wait_for_step(job_id, 12)
     trainer = trainer_of(worker)
-    trainer.parent().kill()
+    psutil.Process(trainer.ppid()).kill()
     wait_until(lambda: not trainer.is_running(), "the trainer is gone", seconds=5)
     assert_ended_once(workshop, job_id)
 

@@ -3,7 +3,7 @@
 import os
 import signal
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
@@ -33,7 +33,8 @@ class Held(NamedTuple):
 
 @pytest.fixture
 def held(workshop):
-    engine, orders, drain = make_engine(workshop.database_url, answer_seconds=60), [], Drain()
+    engine, drain = make_engine(workshop.database_url, answer_seconds=60), Drain()
+    orders: list[Any] = []
     job_id = workshop.add_job(attempt=1, state=State.RUNNING)
     lease = Lease(
         engine=engine,

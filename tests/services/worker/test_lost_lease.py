@@ -96,7 +96,7 @@ def test_a_result_outside_the_attempts_folder_is_refused_and_left_where_it_is(
 
 
 def test_a_lost_answer_to_the_last_commit_is_met_by_the_guard(workshop, place, monkeypatch):
-    lost, commit = [], workshop.engine.dialect.do_commit
+    lost, commit = list[bool](), workshop.engine.dialect.do_commit
 
     def commit_and_lose_the_answer(connection):
         commit(connection)
@@ -113,7 +113,7 @@ def test_a_lost_answer_to_the_last_commit_is_met_by_the_guard(workshop, place, m
 
 
 def test_the_loss_is_told_even_when_the_trainer_cannot_be_killed(workshop):
-    told = []
+    told: list[object] = []
 
     def kill():
         raise subprocess.TimeoutExpired("trainer", 5)

@@ -1,6 +1,7 @@
 """What counts as the same model: bf16's noise does, another model or half of one does not."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,8 @@ def checks_of(draw, change, unlikely):
 
 def verdict(serve, *, change=2.0, unlikely=0.3, seed=0):
     checks = checks_of(random.Random(seed), change, unlikely)
-    return check_served(Serving(checks, serve), "ad", checks, TOLERANCE)
+    serving: Any = Serving(checks, serve)
+    return check_served(serving, "ad", checks, TOLERANCE)
 
 
 def noise(draw, logprob):

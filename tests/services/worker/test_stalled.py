@@ -80,7 +80,7 @@ def asleep(workshop: Workshop, job_id: str, worker: Popen[bytes]):
 
 def world(workshop: Workshop, job_id: str) -> dict[str, Any]:
     """Every row of every table, and every file but those of the first attempt's own folder."""
-    own, found = workshop.store.attempt(job_id, 1), {}
+    own, found = workshop.store.attempt(job_id, 1), dict[str, Any]()
     with transaction(workshop.engine) as session:
         for table in Row.metadata.sorted_tables:
             found[table.name] = sorted(map(str, session.execute(select(table))))
@@ -110,4 +110,4 @@ def test_the_guard_on_the_attempt_is_what_stops_a_stalled_worker(workshop):
 
 def published_attempt(workshop: Workshop, job_id: str) -> int:
     [final] = [row for row in workshop.adapters(job_id) if row.kind == "final"]
-    return verify_manifest(workshop.store.adapter(final.id))["attempt"]
+    return int(verify_manifest(workshop.store.adapter(final.id))["attempt"])

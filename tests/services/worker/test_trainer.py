@@ -8,12 +8,19 @@ from queue import SimpleQueue
 import pytest
 
 from services.worker.__main__ import trainer_environment
-from services.worker.spec import DoneMessage, StartedMessage, StoppedMessage, TrainSpec
+from services.worker.spec import (
+    DoneMessage,
+    StartedMessage,
+    StoppedMessage,
+    TrainerMessage,
+    TrainSpec,
+)
 from services.worker.trainer import Exited, Trainer, oom_kills
 from shared.jobs.hyperparameters import Hyperparameters
 from tests.conftest import REPOSITORY, wait_until
 from tests.services.worker.scripted_worker import SCRIPTED
 
+Said = SimpleQueue[TrainerMessage | Exited]
 NUMBERS = Hyperparameters(
     n_epochs=1,
     batch_size=1,
@@ -67,7 +74,7 @@ def make_spec(tmp_path):
 
 def run(trainer, spec):
     """Run a job; return what it said last, and the process it ran in."""
-    said = SimpleQueue()
+    said = Said()
     trainer.train(spec, said.put)
     while not isinstance(last := said.get(timeout=20), DoneMessage | Exited):
         pass
@@ -110,7 +117,7 @@ def test_the_kernels_counter_can_be_read_here():
 
 
 def test_a_stopped_job_leaves_the_process_ready_for_the_next(make_trainer, make_spec):
-    trainer, said = make_trainer(), SimpleQueue()
+    trainer, said = make_trainer(), Said()
     trainer.train(make_spec('{"steps": 2000, "step_seconds": 0.01}'), said.put)
     while not isinstance(said.get(timeout=20), StartedMessage):
         pass
@@ -122,12 +129,12 @@ def test_a_stopped_job_leaves_the_process_ready_for_the_next(make_trainer, make_
 
 
 def test_a_killed_trainer_speaks_for_no_job_any_more(make_trainer, make_spec):
-    trainer, old, new = make_trainer(), SimpleQueue(), SimpleQueue()
+    trainer, old, new = make_trainer(), Said(), Said()
     trainer.train(make_spec('{"steps": 2000}'), old.put)
     old.get(timeout=20)
     trainer.kill()
     trainer.train(make_spec(), new.put)
-    said = []
+    said: list[TrainerMessage | Exited] = []
     while not said or not isinstance(said[-1], DoneMessage):
         said.append(new.get(timeout=20))
     assert not any(isinstance(message, Exited) for message in said)

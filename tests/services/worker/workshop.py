@@ -51,7 +51,7 @@ class Workshop:
         self.store = LocalStore(folder / "store")
         self.engine = make_engine(database_url)
         self.app = with_short_timeouts(make_celery(broker_url))
-        self.processes: list[subprocess.Popen] = []
+        self.processes: list[subprocess.Popen[bytes]] = []
         base = folder / "models" / BASE
         base.mkdir(parents=True)
         (base / "config.json").write_text(json.dumps(CONFIG))
@@ -75,7 +75,7 @@ class Workshop:
             | overrides
         )
 
-    def start(self, module: str, **overrides) -> subprocess.Popen:
+    def start(self, module: str, **overrides) -> subprocess.Popen[bytes]:
         """Start a process; its log is ``log-<n>`` in the folder."""
         with (self.folder / f"log-{len(self.processes)}").open("wb") as log:
             process = subprocess.Popen(
@@ -88,13 +88,13 @@ class Workshop:
         self.processes.append(process)
         return process
 
-    def start_worker(self, **overrides) -> subprocess.Popen:
+    def start_worker(self, **overrides) -> subprocess.Popen[bytes]:
         return self.start("tests.services.worker.scripted_worker", **overrides)
 
-    def start_scheduler(self, **overrides) -> subprocess.Popen:
+    def start_scheduler(self, **overrides) -> subprocess.Popen[bytes]:
         return self.start("services.scheduler", **overrides)
 
-    def log(self, process: subprocess.Popen) -> str:
+    def log(self, process: subprocess.Popen[bytes]) -> str:
         return (self.folder / f"log-{self.processes.index(process)}").read_text()
 
     def close(self) -> None:
@@ -178,7 +178,9 @@ class Workshop:
     def resume(self, job_id) -> None:
         """What the API's resume route does to a paused job."""
         with transaction(self.engine) as session:
-            move(session, job_id, State.QUEUED, "The job goes on", sources={State.PAUSED})
+            move(
+                session, job_id, State.QUEUED, "The job goes on", sources=frozenset({State.PAUSED})
+            )
         self.ring()
 
     def wait_for_state(self, job_id, *states, seconds=30) -> FineTuningJob:
@@ -205,7 +207,7 @@ def descendants(pid) -> list[psutil.Process]:
         return []
 
 
-def trainer_of(worker: subprocess.Popen) -> psutil.Process:
+def trainer_of(worker: subprocess.Popen[bytes]) -> psutil.Process:
     """The trainer process of a worker (the celery child's child)."""
     return next(p for p in descendants(worker.pid) if "scripted_trainer" in " ".join(p.cmdline()))
 
@@ -232,7 +234,7 @@ def rung_job(workshop, **columns):
     return job_id
 
 
-def start_valkey(folder: Path) -> tuple[subprocess.Popen, str]:
+def start_valkey(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     """Start an empty Valkey in ``folder`` and wait until it answers; return it and its URL."""
     process = subprocess.Popen(
         local_valkey.command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

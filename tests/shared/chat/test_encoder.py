@@ -119,7 +119,7 @@ def base() -> ChatEncoder:
 def chat(*turns: str, weights: dict[int, int] | None = None) -> list[dict[str, Any]]:
     """Return a chat; each turn is written ``u:text``, ``a:text`` or ``s:text``."""
     roles = {"u": "user", "a": "assistant", "s": "system"}
-    made = [{"role": roles[t[0]], "content": t[2:]} for t in turns]
+    made: list[dict[str, Any]] = [{"role": roles[t[0]], "content": t[2:]} for t in turns]
     for place, weight in (weights or {}).items():
         made[place]["weight"] = weight
     return made
@@ -276,7 +276,12 @@ def test_a_long_prompt_is_read_once(base: ChatEncoder, monkeypatch: pytest.Monke
     row = [{"role": "user", "content": "倉庫 shelf " * 300}, {"role": "assistant", "content": "7"}]
     read: list[int] = []
     encode = base._encode
-    monkeypatch.setattr(base, "_encode", lambda text: read.append(len(text)) or encode(text))
+
+    def counted(text: str) -> Any:
+        read.append(len(text))
+        return encode(text)
+
+    monkeypatch.setattr(base, "_encode", counted)
     base.encode(row)
     assert sum(read) < 1.1 * max(read)
 

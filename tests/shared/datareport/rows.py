@@ -3,12 +3,14 @@
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 from stdnum import luhn
 from stdnum.jp import in_ as my_number
 
 COMPANY = Path("examples/company/train.jsonl")
 EACH = 20
+Row = list[dict[str, Any]]
 
 THINGS = [
     "蓋スイッチ", "扉パッキン", "電熱線", "制御基板", "温度計", "耐火棚板", "排気ファン", "台車",
@@ -37,7 +39,7 @@ QUESTIONS = [
 ]
 
 
-def clean() -> list[dict]:
+def clean() -> list[Row]:
     """The company's 400 English rows, and 120 Japanese ones with all kinds of numbers."""
     rows = [json.loads(line)["messages"] for line in COMPANY.read_text().splitlines()]
     chance = random.Random(5)
@@ -55,14 +57,14 @@ def clean() -> list[dict]:
     return rows
 
 
-def pair(question: str, answer: str) -> list[dict]:
+def pair(question: str, answer: str) -> Row:
     return [
         {"role": "user", "content": question},
         {"role": "assistant", "content": answer, "weight": 1},
     ]
 
 
-def planted() -> dict[str, list[list[dict]]]:
+def planted() -> dict[str, list[Row]]:
     """So many rows of each kind that can be seen in one file, by kind."""
     rows = clean()
     english = [row for row in rows if row[0]["content"].isascii()]
@@ -129,7 +131,7 @@ def unique(number: int) -> str:
     return f"第{number + 1}工場の{thing}について、手順{number}を説明してください。"
 
 
-def nearly(row: list[dict], number: int) -> list[dict]:
+def nearly(row: Row, number: int) -> Row:
     """The row with a blank, another case, a mark or one word more."""
     question, answer = row[0]["content"], row[1]["content"]
     changed = (
@@ -172,7 +174,7 @@ def card(number: int) -> str:
 
 def individual(number: int) -> str:
     base = f"123456789{number:02d}"
-    return base + my_number.calc_check_digit(base)
+    return f"{base}{my_number.calc_check_digit(base)}"
 
 
 def phones() -> list[str]:
@@ -189,7 +191,7 @@ def phones() -> list[str]:
     ]
 
 
-def write(path: Path, rows: list[list[dict]]) -> Path:
+def write(path: Path, rows: list[Row]) -> Path:
     """Write normalised rows; a row's line is its place."""
     with path.open("w", encoding="utf-8") as file:
         for line, messages in enumerate(rows, 1):

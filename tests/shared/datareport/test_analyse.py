@@ -28,7 +28,7 @@ def by_kind(report, file="training_file"):
 def test_nothing_is_found_in_a_realistic_clean_file(tmp_path: Path):
     report = analyse(write(tmp_path / "rows.jsonl", clean()), base=BASE, n_epochs=3).report
     assert report.findings == []
-    tokens = report.training_file.tokens
+    assert (tokens := report.training_file.tokens)
     assert tokens.min <= tokens.median <= tokens.p95 <= tokens.max
     assert 0 < tokens.answer_share < 1
     assert report.estimated_trained_tokens == 3 * tokens.total
@@ -152,6 +152,7 @@ def test_a_finding_names_so_many_lines_and_counts_on():
     for line in range(1, 1001):
         found.add("training_file", "duplicate", line, 1)
     [finding] = found.ordered()
+    assert finding.like
     assert (finding.count, len(finding.lines), len(finding.like)) == (1000, MAX_LINES, MAX_LINES)
 
 

@@ -132,7 +132,7 @@ def test_api_role_without_a_tenant_sees_nobody_also_after_a_tenants_transaction(
 )
 def test_api_role_changes_only_rows_of_its_tenant(api, two_tenants, table, changes):
     with tenant_transaction(api, two_tenants[0]) as session:
-        assert session.execute(update(table).values(changes)).rowcount == 1
+        assert session.connection().execute(update(table).values(changes)).rowcount == 1
 
 
 def test_api_role_cannot_give_a_row_to_another_tenant(api, two_tenants):

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from shared.files import source
+from tests.shared.files import texts
 from tests.shared.files.test_encoding import check
 from tests.shared.files.test_rows import assert_sound, chat, jsonl
 from tests.shared.files.test_rows import check as check_rows
@@ -119,7 +120,7 @@ def test_gzip_is_unpacked_whatever_it_holds(tmp_path: Path, name: str) -> None:
 
 
 def test_a_packed_file_in_shift_jis_is_read(tmp_path: Path) -> None:
-    from tests.shared.files.test_encoding import as_csv, texts  # noqa: PLC0415  one use
+    from tests.shared.files.test_encoding import as_csv  # noqa: PLC0415  one use
 
     body = packed(as_csv(texts.JAPANESE).encode("cp932"))
     report, read = check(tmp_path, body, "faq.csv.gz")

@@ -94,7 +94,7 @@ def test_numbers_in_a_workbook_are_text_and_blank_rows_are_passed_over(tmp_path:
 
 
 def test_developer_is_system_and_weight_defaults_to_one(tmp_path: Path) -> None:
-    turns = [
+    turns: list[dict[str, Any]] = [
         {"role": "developer", "content": "短く"},
         {"role": "user", "content": "a"},
         {"role": "assistant", "content": "b", "weight": 0},

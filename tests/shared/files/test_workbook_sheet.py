@@ -195,8 +195,9 @@ def test_rows_and_cells_without_references_are_counted() -> None:
     ],
 )
 def test_damaged_styles_do_not_hide_the_texts(styles: str) -> None:
-    extra = {"theme/theme1": b"<", "comments1": b"", "drawings/drawing1": b"\xff"}
-    assert read(book(HEAD, row(2), styles=styles, **extra))[0][1] == (2, ["q2", "a2"])
+    extra: dict[str, bytes] = {"theme/theme1": b"<", "comments1": b"", "drawings/drawing1": b"\xff"}
+    made = book(HEAD, row(2), styles=styles, **extra)  # type: ignore[arg-type]  # mypy: any name
+    assert read(made)[0][1] == (2, ["q2", "a2"])
 
 
 def test_numbers_of_unknown_format_are_named_where_styles_are_damaged() -> None:

@@ -26,6 +26,7 @@ def train_for(engine, job_id, seconds):
     """What a worker does to the row of a claimed job that it trains to its end."""
     with transaction(engine) as session:
         job = session.get_one(FineTuningJob, job_id)
+        assert job.lease_charged_at
         job.lease_charged_at -= timedelta(seconds=seconds)
         session.flush()
         assert renew(session, job_id, job.attempt)

@@ -53,6 +53,6 @@ def test_training_can_stop_early_but_not_at_once() -> None:
         {"beta": 0.1},
     ],
 )
-def test_values_outside_openais_limits_are_refused(wrong: dict) -> None:
+def test_values_outside_openais_limits_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Requested(**wrong)

@@ -25,7 +25,9 @@ def encoder(tiny: Path) -> ChatEncoder:
 
 
 def encoded(path: Path, encoder: ChatEncoder, *rows: dict[str, object]) -> list[Row]:
-    return list(encoded_rows(write_rows(path / "rows.jsonl", rows), encoder, 256, "training_file"))
+    return list(
+        encoded_rows(write_rows(path / "rows.jsonl", list(rows)), encoder, 256, "training_file")
+    )
 
 
 def test_last_answer_is_the_final_run(tmp_path: Path, encoder: ChatEncoder) -> None:
