@@ -118,7 +118,7 @@ def _unfinished(session: Session) -> Metric:
         .group_by(FineTuningJob.state)
     )
     known = {state.value: 0 for state in State if state not in TERMINAL}
-    for state, number in (known | dict(rows.tuples())).items():
+    for state, number in (known | dict(rows.all())).items():
         jobs.add_metric([state], number)
     return jobs
 
