@@ -4,9 +4,9 @@ Nothing here has a default secret. A list is written as JSON, a duration in seco
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -63,6 +63,22 @@ class ServedModelSettings(TailorSettings):
 
     inference_base_model: str = "smollm2-135m-instruct"
     """Catalog name of the one base model it answers for."""
+
+
+class MetricsSettings(TailorSettings):
+    """Where a service without HTTP of its own serves its metrics."""
+
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = Field(None, ge=0, le=65535)
+    """None: nowhere."""
+    metrics_secret: SecretStr | None = None
+    """What Prometheus sends as ``Authorization: Bearer``; it opens nothing else."""
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        if self.metrics_port is not None and not self.metrics_secret:
+            raise ValueError("TAILOR_METRICS_PORT needs TAILOR_METRICS_SECRET")
+        return self
 
 
 class JobTimings(TailorSettings):

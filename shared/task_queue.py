@@ -5,8 +5,11 @@ Celery is imported where it is used: the API answers before its doorbell's threa
 """
 
 import logging
+import os
+import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Full, Queue
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from celery import Celery
 
 TRAIN_NEXT = "tailor.train_next"
+WORKER = "tailor-worker:"
+"""How the name of a worker's connection begins; queue, host and process follow."""
 RING_TIMEOUT_SECONDS = 1.0
 MAX_WAITING_RINGS = 100
 SHORT_TIMEOUTS = {
@@ -112,6 +117,23 @@ class Doorbell:
         while self._waiting.get():
             ring(app, self._queue)
         app.close()
+
+
+def name_worker(app: "Celery", queue: str) -> None:
+    """Let the broker know each connection of ``app`` as this worker's of ``queue``."""
+    name = f"{WORKER}{queue}:{socket.gethostname()}:{os.getpid()}"
+    app.conf.broker_transport_options = {**app.conf.broker_transport_options, "client_name": name}
+
+
+def live_workers(app: "Celery") -> Counter[str]:
+    """Count, by queue, the workers that are connected, idle or busy.
+
+    Raises redis or kombu errors when the broker is away.
+    """
+    with app.connection_for_read(transport_options=SHORT_TIMEOUTS) as connection:
+        names = {client["name"] for client in connection.channel().client.client_list()}
+    # A worker has several connections, all of one name.
+    return Counter(name.split(":")[1] for name in names if name.startswith(WORKER))
 
 
 class Outstanding(NamedTuple):

@@ -154,6 +154,11 @@ class RunningStack:
         return self._secret("inference_secret")
 
     @property
+    def metrics_secret(self) -> str:
+        """What scheduler, worker and inference show their metrics for."""
+        return self._secret("metrics_secret")
+
+    @property
     def store_dir(self) -> Path:
         """The artifact store."""
         return self._stack.folder.store

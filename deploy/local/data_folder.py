@@ -3,6 +3,7 @@
 ::
 
     endpoint.json   address of the running stack (absent when stopped)
+    prometheus-targets.json   what Prometheus finds the metrics by (absent when stopped)
     secrets/        one file per secret, mode 0600, made by the first start
     store/          uploads, attempts, adapters
     postgres        PostgreSQL's home, or a link to it
@@ -31,6 +32,7 @@ class DataFolder:
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self.endpoint = self.root / "endpoint.json"
+        self.prometheus_targets = self.root / "prometheus-targets.json"
         self.secrets = self.root / "secrets"
         self.store = self.root / "store"
         self.postgres = self.root / "postgres"
@@ -80,6 +82,7 @@ class Secrets:
     system_password: str = field(repr=False)
     inference_secret: str = field(repr=False)
     cache_salt_key: str = field(repr=False)
+    metrics_secret: str = field(repr=False)
 
 
 def load_secrets(folder: Path) -> Secrets:

@@ -47,6 +47,8 @@ class Wiring:
     api_host: str
     api_port: int
     inference_port: int
+    scheduler_metrics_port: int
+    worker_metrics_port: int
     models_dir: Path
     base_model: str
     bootstrap_database_url: str = field(repr=False)
@@ -65,6 +67,15 @@ class Wiring:
     def inference_url(self) -> str:
         """What gateway, worker and scheduler use."""
         return f"http://127.0.0.1:{self.inference_port}"
+
+    @property
+    def metrics_ports(self) -> dict[str, int]:
+        """Where the services but the API serve their metrics to who has the metrics secret."""
+        return {
+            SCHEDULER: self.scheduler_metrics_port,
+            WORKER: self.worker_metrics_port,
+            INFERENCE: self.inference_port,
+        }
 
 
 def wire(postgres: Postgres, sockets: Path, secrets: Secrets, **addresses: object) -> Wiring:
@@ -92,6 +103,9 @@ def service_settings(
     secret = {"TAILOR_INFERENCE_SECRET": secrets.inference_secret}
     served_model = {"TAILOR_INFERENCE_BASE_MODEL": wiring.base_model}
     inference_client = {"TAILOR_INFERENCE_URL": wiring.inference_url, **secret}
+    metrics_secret = {"TAILOR_METRICS_SECRET": secrets.metrics_secret}
+    metrics = {"TAILOR_METRICS_HOST": "127.0.0.1", **metrics_secret}
+    jobs = system | broker | store | models | inference_client | served_model | metrics
     return {
         "migrate": system
         | {
@@ -112,12 +126,13 @@ def service_settings(
             "TAILOR_API_HOST": wiring.api_host,
             "TAILOR_API_PORT": str(wiring.api_port),
         },
-        SCHEDULER: system | broker | store | models | inference_client | served_model,
-        WORKER: system | broker | store | models | inference_client | served_model,
+        SCHEDULER: jobs | {"TAILOR_METRICS_PORT": str(wiring.scheduler_metrics_port)},
+        WORKER: jobs | {"TAILOR_METRICS_PORT": str(wiring.worker_metrics_port)},
         INFERENCE: store
         | models
         | secret
         | served_model
+        | metrics_secret
         | {
             "TAILOR_INFERENCE_HOST": "127.0.0.1",
             "TAILOR_INFERENCE_PORT": str(wiring.inference_port),

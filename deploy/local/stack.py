@@ -153,6 +153,8 @@ class Stack:
             api_host=host,
             api_port=port,
             inference_port=claim_port("127.0.0.1", 0),
+            scheduler_metrics_port=claim_port("127.0.0.1", 0),
+            worker_metrics_port=claim_port("127.0.0.1", 0),
             models_dir=settings.models_dir.absolute(),
             base_model=settings.inference_base_model,
         )
@@ -170,6 +172,7 @@ class Stack:
             self.folder.endpoint,
             {"base_url": wiring.base_url, "inference_url": wiring.inference_url},
         )
+        _write_atomically(self.folder.prometheus_targets, _targets(wiring))
         return wiring.base_url
 
     def _run_once(self, name: str, module: str, settings: dict[str, dict[str, str]]) -> None:
@@ -196,7 +199,8 @@ class Stack:
         _end_leftovers(self.folder)
         for path in (*self.folder.run.glob("*.json"), *self.folder.run.glob("supervisord.*")):
             path.unlink(missing_ok=True)
-        self.folder.endpoint.unlink(missing_ok=True)
+        for path in (self.folder.endpoint, self.folder.prometheus_targets):
+            path.unlink(missing_ok=True)
         remove_socket_folder(self.folder.sockets)
         local_postgres.remove_sockets(self.folder.postgres)
 
@@ -319,7 +323,15 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _write_atomically(path: Path, value: dict[str, str]) -> None:
+def _targets(wiring: Wiring) -> list[dict[str, object]]:
+    """Return the services' metrics as Prometheus's file_sd_configs reads them."""
+    return [
+        {"targets": [f"127.0.0.1:{port}"], "labels": {"service": service}}
+        for service, port in wiring.metrics_ports.items()
+    ]
+
+
+def _write_atomically(path: Path, value: object) -> None:
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(json.dumps(value))
     unfinished.rename(path)

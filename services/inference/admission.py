@@ -124,6 +124,17 @@ class Admission:
         """Return how many requests the tenant has here, waiting and running."""
         return self._present[tenant]
 
+    def waiting(self) -> Counter[str]:
+        """Count each tenant's requests that wait; another thread may ask."""
+        counts = Counter[str]()
+        for (tenant, _), lane in list(self._lanes.items()):
+            counts[tenant] += len(lane)
+        return counts
+
+    def needs_place(self, adapter: str | None) -> bool:
+        """Say whether a request for the adapter would have to wait for a place."""
+        return adapter is not None and adapter not in self._places
+
     def held(self, tenant: str) -> int:
         """Return how many slots the tenant's running requests take."""
         return self._slots.held[tenant]

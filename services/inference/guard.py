@@ -11,11 +11,13 @@ import os
 import time
 from typing import Any
 
+from pydantic import SecretStr
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.inference.admission import Admission
 from services.inference.door import Door, Guest, OneShot
+from services.inference.metrics import SYSTEM, WAITING, WAITS
 from services.inference.outbox import Outbox
 from services.inference.plain_text import TextsAsTrained
 from services.inference.refusals import REFUSALS
@@ -36,8 +38,6 @@ from shared.settings import TENANT_HEADER
 from shared.storage import LocalStore
 
 _EVICT = "/internal/adapters/"
-SYSTEM = "system"
-"""The tenant of requests without one: the canary, and the check before a model is published."""
 PROMPT_BYTES_PER_SLOT = 1024
 """Reading so much costs the engine about as much as writing a short answer."""
 _KEPT_HEADERS = {b"host", b"content-type", b"accept"}
@@ -56,12 +56,13 @@ class Guard:
         self._texts = TextsAsTrained(entry.folder(settings.models_dir), entry.context_length)
         self._store = LocalStore(settings.store_dir)
         self._reports = Reports(settings.inference_state_dir)
-        policy = Admission(
+        self._policy = policy = Admission(
             settings.inference_max_num_seqs,
             entry.serving.max_loras,
             settings.inference_tenant_share,
             settings.inference_slice_seconds,
         )
+        WAITING.watch(policy, tenant_names=settings.metrics_tenant_names)
         self._door = Door(policy, time.monotonic, settings.inference_max_waiting, self._prefetch)
         self._loading: dict[str, asyncio.Task[Any]] = {}
         self._state: Any = None
@@ -91,10 +92,12 @@ class Guard:
         if route == ("GET", "/health"):
             await self._pass(scope, receive, answer.send)
             return
+        if route == ("GET", "/metrics"):
+            self._check_secret(scope, self._settings.metrics_secret)
+            await self._pass(scope, receive, answer.send)
+            return
         self._check_secret(scope)
         match route:
-            case ("GET", "/metrics"):
-                await self._pass(scope, receive, answer.send)
             case ("POST", "/v1/chat/completions" | "/v1/completions"):
                 await self._complete(scope, receive, answer)
             case ("DELETE", path) if path.startswith(_EVICT):
@@ -103,10 +106,13 @@ class Guard:
             case _:
                 raise NotFound("no such route")
 
-    def _check_secret(self, scope: Scope) -> None:
+    def _check_secret(self, scope: Scope, other: SecretStr | None = None) -> None:
+        """Let pass whoever has the internal secret, or the ``other``."""
         sent = dict(scope["headers"]).get(b"authorization", b"")
-        expected = f"Bearer {self._settings.inference_secret.get_secret_value()}".encode()
-        if not hmac.compare_digest(sent, expected):
+        secrets = [s.get_secret_value() for s in (self._settings.inference_secret, other) if s]
+        # Every one is compared, so that the time tells nothing.
+        right = [hmac.compare_digest(sent, f"Bearer {secret}".encode()) for secret in secrets]
+        if not any(right):
             raise AuthenticationFailed("the internal secret is missing or wrong")
 
     async def _compare_texts(self, application: Any) -> None:
@@ -149,8 +155,11 @@ class Guard:
         guest = self._guest(scope, body)
         left = asyncio.ensure_future(_disconnect(receive))
         outbox = Outbox(answer.send)
+        need = "place" if self._policy.needs_place(guest.adapter) else "slot"
+        arrived = time.monotonic()
 
         async def work(abort: OneShot, held: int) -> None:
+            WAITS.labels(need).observe(time.monotonic() - arrived)
             # Only now: a flood's texts shall not be read ahead of their turn.
             texts = await asyncio.to_thread(self._texts.rewrite, body)
             sender = answer.until(abort, outbox.put)

@@ -8,6 +8,7 @@ from vllm.lora.request import LoRARequest
 from vllm.lora.resolver import LoRAResolver
 
 from services.inference.load_check import AdapterRefused, verify_adapter
+from services.inference.metrics import ADAPTER_LOADS
 from services.inference.refusals import REFUSALS
 from shared.catalog import BaseModelEntry
 from shared.ids import is_adapter_id
@@ -37,13 +38,16 @@ class StoreResolver(LoRAResolver):  # type: ignore[misc]  # vLLM is not typed fo
         try:
             await asyncio.to_thread(verify_adapter, folder, *self._expected)
         except CorruptArtifact:
+            ADAPTER_LOADS.labels("damaged").inc()
             _logger.exception("adapter %s is damaged and not served", lora_name)
             REFUSALS.note(lora_name, AdapterRefused("its files are damaged"))
             return None
         except AdapterRefused as refusal:
+            ADAPTER_LOADS.labels("refused").inc()
             _logger.warning("adapter %s is not served: %s", lora_name, refusal)
             REFUSALS.note(lora_name, refusal)
             return None
+        ADAPTER_LOADS.labels("found").inc()
         REFUSALS.forget(lora_name)
         # vLLM replaces the number by one of its own.
         return LoRARequest(lora_name=lora_name, lora_int_id=1, lora_path=str(folder))

@@ -16,6 +16,10 @@ class InferenceSettings(StoreSettings, ServedModelSettings):
     """What gateway, worker and scheduler send as ``Authorization: Bearer``."""
     inference_host: str = "127.0.0.1"
     inference_port: int = 8001
+    metrics_secret: SecretStr | None = None
+    """Opens ``/metrics``, as the internal secret does, and nothing else."""
+    metrics_tenant_names: bool = False
+    """Whether ``/metrics`` tells waiting requests by tenant, too."""
     inference_state_dir: Path
     """Private folder: the running group's record, and what its parts report."""
 

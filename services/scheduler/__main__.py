@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 
 import shared.db.tables  # noqa: F401  writing an event needs the tables its foreign keys name
 from services.scheduler.erase import EraseAdapters, EraseAttempts, EraseFiles, Eviction
+from services.scheduler.metrics import Installation, Metrics
 from services.scheduler.reap import LeaseWatch, Reap
 from services.scheduler.rering import Rering
 from services.scheduler.settings import SchedulerSettings
@@ -20,6 +21,7 @@ from services.scheduler.unserved import Unserved
 from services.scheduler.validate import Validation
 from shared.catalog import load_catalog
 from shared.db import make_engine
+from shared.metrics import serve_metrics
 from shared.storage import LocalStore
 from shared.task_queue import make_celery, with_short_timeouts
 from shared.telemetry import configure_logging
@@ -27,12 +29,12 @@ from shared.telemetry import configure_logging
 STOP_SECONDS = 5.0
 
 
-def urgent_duties(settings: SchedulerSettings, engine: Engine) -> list[Duty]:
+def urgent_duties(settings: SchedulerSettings, engine: Engine, metrics: Metrics) -> list[Duty]:
     """Return the duties that jobs wait for."""
     app = with_short_timeouts(make_celery(settings.broker_url.get_secret_value()))
     watch = LeaseWatch(settings.lease_window_seconds, settings.scan_gap_seconds)
     return [
-        Reap(engine, watch, time.monotonic),
+        Reap(engine, watch, time.monotonic, metrics.leases_expired),
         Rering(engine, app, settings.rering_age_seconds, [settings.inference_base_model]),
         Unserved(engine, settings.inference_base_model),
     ]
@@ -60,7 +62,10 @@ def work(stop: threading.Event, settings: SchedulerSettings, engine: Engine) -> 
     ).start()
     app = with_short_timeouts(make_celery(settings.broker_url.get_secret_value()))
     checks = Validation(engine, app, load_catalog(), settings).start(stop)
-    sweep_until(stop, urgent_duties(settings, engine), interval)
+    metrics = Metrics()
+    metrics.registry.register(Installation(engine, app, settings))
+    serve_metrics(metrics.registry, settings)
+    sweep_until(stop, urgent_duties(settings, engine, metrics), interval)
     for check in checks:
         check.join(STOP_SECONDS)
 

@@ -15,9 +15,11 @@ from pathlib import Path
 import httpx
 from sqlalchemy import (
     ARRAY,
+    ColumnElement,
     Engine,
     Select,
     String,
+    and_,
     any_,
     exists,
     func,
@@ -90,11 +92,7 @@ class EraseAdapters:
         with transaction(self._engine) as session:
             deleted = session.scalars(
                 select(Adapter.id)
-                .where(
-                    Adapter.deleted_at.is_not(None),
-                    Adapter.erased_at.is_(None),
-                    Adapter.id.not_in(self._stuck.names()),
-                )
+                .where(deleted_adapters(), Adapter.id.not_in(self._stuck.names()))
                 .order_by(Adapter.deleted_at)
                 .limit(self._batch)
             ).all()
@@ -151,9 +149,14 @@ class EraseFiles:
 
     def run(self) -> None:
         """Remove some; a file that an unfinished job still needs is kept until it ends."""
-        gone = _gone_and_unneeded().where(StoredFile.id.not_in(self._stuck.names()))
         with transaction(self._engine) as session:
-            needless = session.scalars(gone.limit(self._batch)).all()
+            needless = session.scalars(
+                select(StoredFile.id)
+                .where(needless_files(), StoredFile.id.not_in(self._stuck.names()))
+                # One that a job is being created with at this moment is locked: the next sweep's.
+                .with_for_update(skip_locked=True)
+                .limit(self._batch)
+            ).all()
         erased = [name for name in needless if self._removed(self._store.upload(name))]
         with transaction(self._engine) as session:
             session.execute(
@@ -208,11 +211,13 @@ class EraseAttempts:
             self._stuck.erased(job_id, partial(remove, folder))
 
 
-def _gone_and_unneeded() -> Select[str]:
-    """Select the files that are deleted or expired, not erased, and of no unfinished job.
+def deleted_adapters() -> ColumnElement[bool]:
+    """Say of an adapter whether it is deleted and not erased."""
+    return and_(Adapter.deleted_at.is_not(None), Adapter.erased_at.is_(None))
 
-    A file that a job is being created with at this moment is locked, and left for the next sweep.
-    """
+
+def needless_files() -> ColumnElement[bool]:
+    """Say of a file whether it is deleted or expired, not erased, and of no unfinished job."""
     needed = exists().where(
         FineTuningJob.state.not_in(TERMINAL),
         or_(
@@ -221,11 +226,7 @@ def _gone_and_unneeded() -> Select[str]:
         ),
     )
     gone = or_(StoredFile.deleted_at.is_not(None), StoredFile.expires_at <= func.clock_timestamp())
-    return (
-        select(StoredFile.id)
-        .where(StoredFile.erased_at.is_(None), gone, ~needed)
-        .with_for_update(skip_locked=True)
-    )
+    return and_(StoredFile.erased_at.is_(None), gone, ~needed)
 
 
 def _among(

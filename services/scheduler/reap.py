@@ -8,6 +8,7 @@ neither a database outage nor a stepped clock nor a scheduler that slept takes a
 import logging
 from collections.abc import Iterable
 
+from prometheus_client import Counter
 from sqlalchemy import Engine
 
 from shared.clock import Clock
@@ -48,10 +49,11 @@ class Reap:
 
     name = "reap"
 
-    def __init__(self, engine: Engine, watch: LeaseWatch, clock: Clock) -> None:
+    def __init__(self, engine: Engine, watch: LeaseWatch, clock: Clock, expired: Counter) -> None:
         self._engine = engine
         self._watch = watch
         self._clock = clock
+        self._expired = expired
 
     def run(self) -> None:
         """Scan, and expire what has stood still for a whole window."""
@@ -59,6 +61,7 @@ class Reap:
             with transaction(self._engine) as session:
                 to = expire(session, lease)
             if to:
+                self._expired.inc()
                 data = {"job_id": lease.job_id, "attempt": lease.attempt, "state": to}
                 log.warning("lease expired", extra={"data": data})
 

@@ -9,11 +9,11 @@ from collections.abc import Collection
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine, func, or_, select, true
+from sqlalchemy import Engine, func, select
 
 from shared.db import transaction
+from shared.jobs.claim import claimable
 from shared.jobs.models import FineTuningJob
-from shared.jobs.state import State
 from shared.task_queue import Outstanding, outstanding, ring
 
 if TYPE_CHECKING:
@@ -65,13 +65,8 @@ class Rering:
             rows = session.execute(
                 select(FineTuningJob.queue, func.count())
                 .where(
-                    FineTuningJob.state == State.QUEUED,
-                    true() if self._bases is None else FineTuningJob.base_model.in_(self._bases),
+                    claimable(self._bases),
                     FineTuningJob.state_changed_at <= func.clock_timestamp() - age,
-                    or_(
-                        FineTuningJob.not_before.is_(None),
-                        FineTuningJob.not_before <= func.clock_timestamp(),
-                    ),
                 )
                 .group_by(FineTuningJob.queue)
             )

@@ -6,6 +6,7 @@ from shared.settings import (
     BrokerSettings,
     InferenceClientSettings,
     JobTimings,
+    MetricsSettings,
     Seconds,
     ServedModelSettings,
     StoreSettings,
@@ -20,6 +21,7 @@ class SchedulerSettings(
     InferenceClientSettings,
     ServedModelSettings,
     JobTimings,
+    MetricsSettings,
 ):
     """One scheduler serves all queues; a second one does no harm."""
 

@@ -14,8 +14,9 @@ from services.worker.trainer import Trainer
 from services.worker.workplace import Workplace
 from shared.catalog import load_catalog
 from shared.db import make_engine
+from shared.metrics import serve_metrics
 from shared.parent_death import die_with
-from shared.task_queue import make_celery
+from shared.task_queue import make_celery, name_worker
 from shared.telemetry import configure_logging
 
 
@@ -24,6 +25,7 @@ def make_worker_app(
 ) -> Celery:
     """Build the application of one worker; ``environment`` is what the trainer process gets."""
     app = make_celery(settings.broker_url.get_secret_value())
+    name_worker(app, settings.worker_queue)
     app.conf.worker_redirect_stdouts = False
     # On a machine that trains and serves, four seconds are no sign of a dead child.
     app.conf.worker_proc_alive_timeout = 60
@@ -43,15 +45,17 @@ def make_worker_app(
         )
 
     register(app, workplace)
-    _connect_signals(settings.log_level, drain, workplace)
+    _connect_signals(settings, drain, workplace)
     return app
 
 
-def _connect_signals(log_level: str, drain: Drain, workplace: Callable[[], Workplace]) -> None:
+def _connect_signals(
+    settings: WorkerSettings, drain: Drain, workplace: Callable[[], Workplace]
+) -> None:
     main_process = os.getpid()
 
     def set_up_logging(**_: object) -> None:
-        configure_logging("worker", log_level)
+        configure_logging("worker", settings.log_level)
 
     def drain_children(**_: object) -> None:
         drain.request()
@@ -59,7 +63,8 @@ def _connect_signals(log_level: str, drain: Drain, workplace: Callable[[], Workp
     def settle_child(**_: object) -> None:
         die_with(main_process)
         # In the child: no connection may cross the fork. Now: the first ring shall be quick.
-        workplace()
+        place = workplace()
+        serve_metrics(place.metrics.registry, settings)
 
     # A receiver of setup_logging keeps Celery from configuring logs itself.
     signals.setup_logging.connect(set_up_logging, weak=False)

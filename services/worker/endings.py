@@ -104,6 +104,7 @@ def end_by_failure(
 ) -> Outcome:
     """Apply the table of failures; a trainer is not used again after an error."""
     place.trainer.kill()
+    place.metrics.failures.labels(failure.cause).inc()
     log.warning("attempt failed", extra={"data": {"cause": failure.cause}})
     # The counters must know of the last step before the table reads them.
     lease.confirm()

@@ -83,6 +83,8 @@ def run_next(place: Workplace, queue: str) -> Outcome:
     with log_context(tenant_id=job.tenant_id, job_id=job.id, attempt=str(job.attempt)):
         log.info("claimed")
         outcome = run(place, job)
+        if outcome is Outcome.LOST:
+            place.metrics.leases_lost.inc()
         log.info("released", extra={"data": {"outcome": outcome}})
     return outcome
 
@@ -105,7 +107,9 @@ def work(place: Workplace, job: FineTuningJob, lease: Lease, inbox: Inbox) -> Ou
     try:
         done = finished.find(place, job)
         if done is None:
-            done = finished.keep(place, job, train(place, job, lease, inbox))
+            with place.metrics.training():
+                result = train(place, job, lease, inbox)
+            done = finished.keep(place, job, result)
         publish_result(place, job, lease, inbox, done)
     except EndedByOrder as ended:
         return end_by_order(place, job, lease, inbox, ended.order)
@@ -144,6 +148,7 @@ def train(place: Workplace, job: FineTuningJob, lease: Lease, inbox: Inbox) -> D
     patience = place.settings.trainer_start_seconds
     while True:
         message = hear(inbox, patience)
+        place.metrics.hear(message)
         if not isinstance(message, ReadyMessage):
             patience = place.settings.trainer_silence_seconds
         match message:

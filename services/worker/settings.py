@@ -9,6 +9,7 @@ from shared.settings import (
     BrokerSettings,
     InferenceClientSettings,
     JobTimings,
+    MetricsSettings,
     Seconds,
     ServedModelSettings,
     StoreSettings,
@@ -28,6 +29,7 @@ class WorkerSettings(
     InferenceClientSettings,
     ServedModelSettings,
     JobTimings,
+    MetricsSettings,
 ):
     """One worker: one queue, one trainer process, jobs of the base model that is served."""
 

@@ -1,13 +1,14 @@
 """What a worker process works with, and what it hands to its trainer."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy import Engine
 
 from services.worker.drain import Drain
 from services.worker.failures import AttemptFailed, BackOff, Cause
+from services.worker.metrics import Metrics
 from services.worker.served_check import Inference
 from services.worker.settings import WorkerSettings
 from services.worker.spec import TrainSpec
@@ -28,6 +29,7 @@ class Workplace:
     catalog: Catalog
     trainer: Trainer
     drain: Drain
+    metrics: Metrics = field(default_factory=Metrics)
 
     @property
     def store(self) -> LocalStore:

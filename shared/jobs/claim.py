@@ -8,7 +8,7 @@ both see the same free share.
 from collections.abc import Collection
 from contextlib import suppress
 
-from sqlalchemy import ScalarSelect, Select, func, or_, select
+from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, func, or_, select, true
 from sqlalchemy.orm import Session, aliased
 
 from shared.errors import LeaseLost
@@ -59,21 +59,24 @@ def _take(session: Session, job_id: str, owner: str) -> FineTuningJob:
     )
 
 
+def claimable(bases: Collection[str] | None) -> ColumnElement[bool]:
+    """Say of a job whether a worker for ``bases`` (None: all) may claim it now."""
+    return and_(
+        true() if bases is None else FineTuningJob.base_model.in_(bases),
+        FineTuningJob.state == State.QUEUED,
+        # The database's clock: those of the workers may differ.
+        or_(
+            FineTuningJob.not_before.is_(None),
+            FineTuningJob.not_before <= func.clock_timestamp(),
+        ),
+    )
+
+
 def _best(queue: str, bases: Collection[str] | None) -> Select[str]:
-    served = [] if bases is None else [FineTuningJob.base_model.in_(bases)]
     return (
         select(FineTuningJob.id)
         .join(Tenant, Tenant.id == FineTuningJob.tenant_id)
-        .where(
-            *served,
-            FineTuningJob.queue == queue,
-            FineTuningJob.state == State.QUEUED,
-            # The database's clock: those of the workers may differ.
-            or_(
-                FineTuningJob.not_before.is_(None),
-                FineTuningJob.not_before <= func.clock_timestamp(),
-            ),
-        )
+        .where(FineTuningJob.queue == queue, claimable(bases))
         .order_by(
             # Usage is charged with each heartbeat, so a job that was claimed just now has cost
             # nothing yet. Counted as if it had run a while, it keeps a tenant's whole queue from

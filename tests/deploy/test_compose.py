@@ -55,6 +55,7 @@ def secrets() -> Secrets:
 
 
 def wire(postgres: Postgres, folder: DataFolder, **ports: int) -> programs.Wiring:
+    metrics = {"scheduler_metrics_port": 9100, "worker_metrics_port": 9101}
     return programs.wire(
         postgres,
         folder.sockets,
@@ -62,7 +63,7 @@ def wire(postgres: Postgres, folder: DataFolder, **ports: int) -> programs.Wirin
         api_host="127.0.0.1",
         models_dir=Path("/models"),
         base_model="smollm2-135m-instruct",
-        **ports,
+        **(metrics | ports),
     )
 
 
