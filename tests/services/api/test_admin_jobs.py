@@ -34,7 +34,8 @@ def test_all_jobs_are_listed_newest_first_by_tenant_and_state(
     assert listed(api, tenant=tenant.id, limit="1") == [second]
     assert listed(api, tenant=tenant.id, after=second) == [first]
     assert listed(api, tenant="org-none") == []
-    assert api.admin().get("/admin/jobs", params={"state": "lost"}).status_code == 400
+    for nonsense in ({"state": "lost"}, {"tenant": "\x00"}, {"after": "org-1"}):
+        assert api.admin().get("/admin/jobs", params=nonsense).status_code == 400
 
 
 def test_a_job_is_shown_with_what_it_waits_for_and_nothing_of_its_data(

@@ -23,7 +23,7 @@ router = APIRouter(prefix="/jobs", route_class=ApiRoute)
 
 
 @router.get("")
-def list_jobs(
+def admin_list_jobs(
     session: SystemSessionDep,
     tenant: Annotated[str | None, Query(max_length=48)] = None,
     state: Annotated[list[State], Query()] = [],  # noqa: B006  FastAPI copies it
@@ -36,7 +36,7 @@ def list_jobs(
 
 
 @router.get("/{job_id}/events")
-def list_events(
+def admin_list_events(
     job_id: str,
     session: SystemSessionDep,
     after: Annotated[Cursor, id_of("ftevent-")] = None,
@@ -48,7 +48,7 @@ def list_events(
 
 
 @router.post("/{job_id}/cancel")
-def cancel_job(job_id: str, admin_key: AdminKeyDep, session: SystemSessionDep) -> AdminJobOut:
+def admin_cancel_job(job_id: str, admin_key: AdminKeyDep, session: SystemSessionDep) -> AdminJobOut:
     """Cancel a job."""
     job = service.cancel(session, job_id)
     data = {"tenant_id": job.tenant_id, "job_id": job.id, "admin_key_id": admin_key}
@@ -57,7 +57,7 @@ def cancel_job(job_id: str, admin_key: AdminKeyDep, session: SystemSessionDep) -
 
 
 @router.post("/{job_id}/resume")
-def resume_job(job_id: str, admin_key: AdminKeyDep, parts: PartsDep) -> AdminJobOut:
+def admin_resume_job(job_id: str, admin_key: AdminKeyDep, parts: PartsDep) -> AdminJobOut:
     """Let a paused job go on; one that is trained is published without training again."""
     with transaction(parts.system_engine) as session:
         job = service.resume(session, job_id)

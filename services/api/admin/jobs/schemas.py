@@ -27,7 +27,6 @@ class AdminJobOut(BaseModel):
     """No worker takes it before this time."""
     crashes: int
     fruitless_attempts: int
-    cancel_requested: bool
     progress: dict[str, Any] | None
     error: dict[str, Any] | None
 
@@ -48,7 +47,6 @@ class AdminJobOut(BaseModel):
             not_before=_seconds(row.not_before),
             crashes=row.crashes,
             fruitless_attempts=row.fruitless_attempts,
-            cancel_requested=row.cancel_requested,
             progress=row.progress,
             error=row.error,
         )
