@@ -1,6 +1,6 @@
 """The two clients of the commands: OpenAI's own, and ours for the admin routes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -69,6 +69,10 @@ class AdminClient:
         """Replace a tenant's own limits; return what it may use now."""
         return self._ask("PUT", f"/admin/tenants/{tenant_id}/limits", own)
 
+    def change_limits(self, tenant_id: str, named: dict[str, int | None]) -> dict[str, Any]:
+        """Change the limits that are named, None takes one away; return what it may use now."""
+        return self._ask("PATCH", f"/admin/tenants/{tenant_id}/limits", named)
+
     def create_key(self, tenant_id: str) -> dict[str, Any]:
         """Create a further key of a tenant: ``id``, ``api_key`` …."""
         return self._ask("POST", f"/admin/tenants/{tenant_id}/keys")
@@ -77,10 +81,34 @@ class AdminClient:
         """Close a key for ever."""
         self._ask("DELETE", f"/admin/keys/{key_id}")
 
+    def keys(self, tenant_id: str) -> list[dict[str, Any]]:
+        """Return a tenant's newest keys, newest first, without their secrets."""
+        return list(self._ask("GET", f"/admin/tenants/{tenant_id}/keys")["data"])
+
+    def jobs(
+        self, tenant_id: str | None, states: Sequence[str], limit: int
+    ) -> list[dict[str, Any]]:
+        """Return the newest jobs, of one tenant or in some states where these are named."""
+        wanted = {"tenant": tenant_id, "state": list(states), "limit": limit}
+        query = {name: value for name, value in wanted.items() if value}
+        return list(self._ask("GET", "/admin/jobs", query=query)["data"])
+
+    def cancel_job(self, job_id: str) -> dict[str, Any]:
+        """Cancel any tenant's job; return it."""
+        return self._ask("POST", f"/admin/jobs/{job_id}/cancel")
+
+    def resume_job(self, job_id: str) -> dict[str, Any]:
+        """Let any tenant's paused job go on; return it."""
+        return self._ask("POST", f"/admin/jobs/{job_id}/resume")
+
     def _ask(
-        self, method: str, path: str, body: Mapping[str, object] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        query: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        response = self._http.request(method, path, json=body)
+        response = self._http.request(method, path, json=body, params=query)
         if response.is_error:
             raise CommandFailed(message_of(response))
         return dict(response.json()) if response.content else {}

@@ -2,7 +2,7 @@
 
 import typer
 
-from cli import chat, demo, file, job, stack, tenant
+from cli import admin, chat, demo, file, job, stack, tenant
 from cli.errors import ExplainingGroup
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command()(stack.logs)
 # Everything else speaks HTTP.
 app.add_typer(tenant.tenant_app, name="tenant")
 app.add_typer(tenant.key_app, name="key")
+app.add_typer(admin.app, name="admin")
 app.add_typer(file.app, name="file")
 app.add_typer(job.app, name="job")
 app.command()(chat.chat)

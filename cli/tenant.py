@@ -5,9 +5,10 @@ import shlex
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from cli.client import AdminClient
-from cli.console import line_console
+from cli.console import console, date, line_console
 from cli.errors import CommandFailed
 from cli.options import DataDir
 
@@ -43,24 +44,27 @@ def limits(
     tenant_id: Annotated[str, typer.Argument(help="org-…, as printed by `tenant create`.")],
     changes: Annotated[
         list[str] | None,
-        typer.Argument(help="NAME=NUMBER …: its own limits from now on. DEFAULT: none."),
+        typer.Argument(help="NAME=NUMBER …, NAME=DEFAULT; DEFAULT alone: none of its own."),
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Show what a tenant may use, or set it: requests_per_minute=600 queued_jobs=10."""
+    """Show what a tenant may use, or change it: requests_per_minute=600 queued_jobs=10."""
     with AdminClient.connect(data_dir) as admin:
-        found = admin.set_limits(tenant_id, _own(changes)) if changes else admin.limits(tenant_id)
+        if not changes:
+            found = admin.limits(tenant_id)
+        elif changes == ["DEFAULT"]:
+            found = admin.set_limits(tenant_id, {})
+        else:
+            found = admin.change_limits(tenant_id, _named(changes))
     for name, amount in found.items():
         typer.echo(f"{name} = {amount}")
 
 
-def _own(changes: list[str]) -> dict[str, int]:
-    if changes == ["DEFAULT"]:
-        return {}
+def _named(changes: list[str]) -> dict[str, int | None]:
     pairs = [change.partition("=") for change in changes]
-    if not all(number.isdecimal() for _, _, number in pairs):
-        raise CommandFailed("write NAME=NUMBER, for example queued_jobs=10, or DEFAULT alone")
-    return {name: int(number) for name, _, number in pairs}
+    if not all(number.isdecimal() or number == "DEFAULT" for _, _, number in pairs):
+        raise CommandFailed("write NAME=NUMBER or NAME=DEFAULT, for example queued_jobs=10")
+    return {name: None if number == "DEFAULT" else int(number) for name, _, number in pairs}
 
 
 @key_app.command("create")
@@ -76,6 +80,20 @@ def create_key(
         typer.echo(json.dumps(key))
     else:
         _show_key(f"Key {key['id']} of {tenant_id}", key["api_key"])
+
+
+@key_app.command("list")
+def list_keys(
+    tenant_id: Annotated[str, typer.Argument(help="org-…, as printed by `tenant create`.")],
+    data_dir: DataDir = None,
+) -> None:
+    """List the keys of a tenant: their ids and last characters, newest first."""
+    table = Table("key", "ends with", "made", "revoked")
+    with AdminClient.connect(data_dir) as admin:
+        for key in admin.keys(tenant_id):
+            made, revoked = date(key["created_at"]), date(key["revoked_at"])
+            table.add_row(key["id"], key["hint"], made, revoked)
+    console().print(table)
 
 
 @key_app.command("revoke")

@@ -15,6 +15,8 @@ from contextlib import suppress
 from queue import Full, Queue
 from typing import TYPE_CHECKING, NamedTuple
 
+from shared.telemetry import log_event
+
 if TYPE_CHECKING:
     from celery import Celery
 
@@ -78,7 +80,9 @@ def ring(app: "Celery", queue: str = "default") -> bool:
     try:
         app.send_task(TRAIN_NEXT, args=[queue], queue=queue, retry=False, ignore_result=True)
     except (OperationalError, OSError) as error:
-        log.warning("doorbell not rung", extra={"data": {"reason": type(error).__name__}})
+        log.warning(
+            "doorbell not rung", extra=log_event("doorbell_not_rung", reason=type(error).__name__)
+        )
         return False
     return True
 

@@ -1,4 +1,7 @@
-"""JSON logs on stderr with tenant, job and request ids; never prompts, rows or keys."""
+"""JSON logs on stderr with tenant, job and request ids; never prompts, rows or keys.
+
+Each line of ours has an ``event``, a name that does not change; docs/operations.md lists them.
+"""
 
 import json
 import logging
@@ -11,7 +14,7 @@ _context: ContextVar[dict[str, str] | None] = ContextVar("tailor_log_context", d
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, service, logger, message, bound ids, ``extra`` data."""
+    """One JSON object a line: time, level, service, logger, event, message, bound ids, data."""
 
     def __init__(self, service: str) -> None:
         super().__init__()
@@ -24,6 +27,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "service": self.service,
             "logger": record.name,
+            **_event_of(record),
             "message": record.getMessage(),
             **(_context.get() or {}),
         }
@@ -33,6 +37,14 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return json.dumps(entry, ensure_ascii=False, default=str)
+
+
+def log_event(event: str, /, **data: object) -> dict[str, object]:
+    """Return the ``extra`` of a log call: the line's stable name, and what it tells besides.
+
+    The call's message is for people and may change.
+    """
+    return {"event": event, "data": data}
 
 
 def configure_logging(service: str, level: str = "INFO") -> None:
@@ -52,3 +64,9 @@ def log_context(**ids: str) -> Iterator[None]:
         yield
     finally:
         _context.reset(token)
+
+
+def _event_of(record: logging.LogRecord) -> dict[str, str]:
+    """Return the line's name; a library's lines have none."""
+    event = getattr(record, "event", None)
+    return {"event": event} if isinstance(event, str) else {}

@@ -21,7 +21,7 @@ from services.api.errors import response, translated
 from services.api.metrics import Metrics
 from shared.errors import PayloadTooLarge, RequestTimeout, TailorError
 from shared.ids import new_id
-from shared.telemetry import log_context
+from shared.telemetry import log_context, log_event
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 PUBLIC_PATHS = {"/healthz", "/readyz"}
@@ -103,7 +103,7 @@ class FrontDoor:
         self._metrics.requests.labels(method, route, status).inc()
         self._metrics.seconds.labels(method, route).observe(seconds)
         data = {"method": method, "route": route, "status": status, **_who(scope)}
-        log.info("request", extra={"data": {**data, "seconds": round(seconds, 4)}})
+        log.info("request", extra=log_event("request", **data, seconds=round(seconds, 4)))
 
 
 def _pattern(scope: Scope) -> str:
@@ -144,7 +144,10 @@ def _final_error(error: Exception) -> TailorError:
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     place = "".join(traceback.format_tb(error.__traceback__))
-    log.error("unexpected error", extra={"data": {"kind": type(error).__name__, "place": place}})
+    log.error(
+        "unexpected error",
+        extra=log_event("unexpected_error", kind=type(error).__name__, place=place),
+    )
     return TailorError("The server made a mistake; it has been logged.", code="internal_error")
 
 

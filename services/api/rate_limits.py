@@ -20,6 +20,7 @@ from anyio import to_thread
 
 from shared.clock import Clock
 from shared.errors import RateLimited
+from shared.telemetry import log_event
 from shared.tenants.limits import Limits
 
 if TYPE_CHECKING:
@@ -174,8 +175,10 @@ class RateLimits:
                 return await question(self._limiter)
         except Exception as error:  # noqa: BLE001  whatever it is, it fails no request
             self._away_until = self._clock() + PAUSE_SECONDS
-            reason = {"reason": type(error).__name__}
-            log.warning("rate limits are not counted", extra={"data": reason})
+            log.warning(
+                "rate limits are not counted",
+                extra=log_event("rate_limits_not_counted", reason=type(error).__name__),
+            )
             return None
 
 

@@ -50,6 +50,8 @@ def server_config(app: ASGIApp, settings: ApiSettings, **changes: Any) -> uvicor
         access_log=False,
         server_header=False,
         ws="none",
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
         # Longer than clients keep an idle connection, so that none is closed under a request.
         timeout_keep_alive=75,
         timeout_graceful_shutdown=5,

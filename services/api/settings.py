@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, SecretStr, StringConstraints
+from pydantic import Field, IPvAnyNetwork, SecretStr, StringConstraints
 
 from shared.settings import (
     BrokerSettings,
@@ -34,6 +34,8 @@ class ApiSettings(
     """Keeps the tenants' prefix caches apart; every API process must have the same one."""
     api_host: str = "127.0.0.1"
     api_port: int = Field(8000, ge=0, le=65535)
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
+    """Addresses and networks of proxies whose ``X-Forwarded-For`` says who the client is."""
     database_connections: int = Field(20, ge=1)
     """Of each role; a peak may open ten more."""
 

@@ -57,6 +57,8 @@ def vllm_environment(settings: InferenceSettings, scratch: Path) -> dict[str, st
         # The resolver needs this; the guard closes the load and unload routes it also mounts.
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_NO_USAGE_STATS": "1",
+        # JSON lines, as those of the other services; the resolver's are among them.
+        "VLLM_LOGGING_CONFIG_PATH": str(Path(__file__).with_name("vllm_logging.json")),
         "HF_HUB_OFFLINE": "1",
     }
     if settings.inference_device == "cpu":

@@ -13,6 +13,7 @@ from services.inference.refusals import REFUSALS
 from shared.catalog import BaseModelEntry
 from shared.ids import is_adapter_id
 from shared.storage import CorruptArtifact, LocalStore
+from shared.telemetry import log_event
 
 _logger = logging.getLogger("vllm.tailor.resolver")
 
@@ -39,12 +40,18 @@ class StoreResolver(LoRAResolver):  # type: ignore[misc]  # vLLM is not typed fo
             await asyncio.to_thread(verify_adapter, folder, *self._expected)
         except CorruptArtifact:
             ADAPTER_LOADS.labels("damaged").inc()
-            _logger.exception("adapter %s is damaged and not served", lora_name)
+            _logger.exception(
+                "an adapter is damaged and not served",
+                extra=log_event("adapter_damaged", adapter_id=lora_name),
+            )
             REFUSALS.note(lora_name, AdapterRefused("its files are damaged"))
             return None
         except AdapterRefused as refusal:
             ADAPTER_LOADS.labels("refused").inc()
-            _logger.warning("adapter %s is not served: %s", lora_name, refusal)
+            _logger.warning(
+                "an adapter is not served",
+                extra=log_event("adapter_refused", adapter_id=lora_name, reason=str(refusal)),
+            )
             REFUSALS.note(lora_name, refusal)
             return None
         ADAPTER_LOADS.labels("found").inc()

@@ -29,6 +29,7 @@ from shared.processes import (
     group_members,
     record_group,
 )
+from shared.telemetry import log_event
 
 _logger = logging.getLogger(__name__)
 _TICK_SECONDS = 0.5
@@ -48,7 +49,10 @@ def serve(settings: InferenceSettings, entry: BaseModelEntry, stop: threading.Ev
             return
         failures = 0 if engine.ready else failures + 1
         pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS)) - 1] if failures else 0
-        _logger.error("engine ended: %s; next start in %d s", reason, pause)
+        _logger.error(
+            "the engine ended and is started again",
+            extra=log_event("engine_ended", reason=reason, pause_seconds=pause),
+        )
         stop.wait(pause)
 
 
@@ -90,7 +94,7 @@ def _vllm(settings: InferenceSettings, entry: BaseModelEntry) -> Iterator[VllmPr
     Reports(state_dir).clear()
     with _scratch_folder(state_dir) as scratch:
         command = vllm_command(settings, entry)
-        _logger.info("starting vLLM", extra={"data": {"command": command}})
+        _logger.info("starting vLLM", extra=log_event("engine_starting", command=command))
         leader = subprocess.Popen(
             [sys.executable, "-m", "services.inference.launch", str(os.getpid()), *command],
             env=vllm_environment(settings, scratch),
@@ -140,7 +144,10 @@ def _observe(
             reports.write("canary")
             if not engine.ready:
                 engine.became_ready()
-                _logger.info("ready after %.1f s", time.monotonic() - began)
+                _logger.info(
+                    "ready",
+                    extra=log_event("engine_ready", seconds=round(time.monotonic() - began, 1)),
+                )
         next_look = now + (settings.inference_canary_seconds if engine.ready else 0)
     return "asked to stop"
 

@@ -44,11 +44,11 @@ def erasing_duties(settings: SchedulerSettings, engine: Engine) -> list[Duty]:
     """Return the duties that nobody waits for and that may take their time."""
     store = LocalStore(settings.store_dir)
     evict = Eviction(settings.inference_url, settings.inference_secret.get_secret_value())
-    orphan_seconds = settings.orphan_seconds
+    orphan_seconds, batch = settings.orphan_seconds, settings.erase_batch
     return [
-        EraseAttempts(engine, store, settings.lease_window_seconds),
-        EraseFiles(engine, store, orphan_seconds, settings.erase_batch),
-        EraseAdapters(engine, store, evict, orphan_seconds, settings.erase_batch),
+        EraseAttempts(engine, store, settings.lease_window_seconds, orphan_seconds, batch),
+        EraseFiles(engine, store, orphan_seconds, batch),
+        EraseAdapters(engine, store, evict, orphan_seconds, batch),
     ]
 
 

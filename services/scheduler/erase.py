@@ -35,7 +35,7 @@ from shared.adapters.models import Adapter
 from shared.clock import Clock
 from shared.db import transaction
 from shared.files.models import StoredFile
-from shared.ids import is_adapter_id
+from shared.ids import is_adapter_id, is_job_id
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import TERMINAL
 from shared.storage import TEMPORARY, LocalStore
@@ -182,7 +182,10 @@ class EraseFiles:
 
 
 class EraseAttempts:
-    """Checkpoints of jobs that have ended; until then a later attempt may resume from them."""
+    """Checkpoints of jobs that have ended or have no row.
+
+    Until a job has ended a later attempt may resume from them.
+    """
 
     name = "erase attempts"
 
@@ -191,24 +194,42 @@ class EraseAttempts:
         engine: Engine,
         store: LocalStore,
         keep_seconds: float,
+        orphan_seconds: float,
+        batch: int,
+        *,
         clock: Clock = time.monotonic,
     ) -> None:
         self._engine = engine
         self._store = store
         self._keep_seconds = keep_seconds
+        self._orphan_seconds = orphan_seconds
+        self._batch = batch
         self._stuck = Stuck(clock)
+        self._orphans = OrphanScan(orphan_seconds, clock, self._find_orphans)
 
     def run(self) -> None:
-        """Remove the attempts of every job that ended a while ago."""
+        """Remove the attempts of every job that ended a while ago, and some without a row."""
+        for job_id in (*self._ended(), *self._orphans.some(self._batch)):
+            self._stuck.erased(job_id, partial(remove, self._store.job_attempts(job_id)))
+
+    def _ended(self) -> set[str]:
         stuck = self._stuck.names()
         present = {path.name for path in entries(self._store.root / "attempts")} - stuck
         a_while_ago = func.clock_timestamp() - timedelta(seconds=self._keep_seconds)
         ended = select(FineTuningJob.id).where(
             FineTuningJob.state.in_(TERMINAL), FineTuningJob.finished_at <= a_while_ago
         )
-        for job_id in _among(self._engine, ended, FineTuningJob.id, present):
-            folder = self._store.job_attempts(job_id)
-            self._stuck.erased(job_id, partial(remove, folder))
+        return _among(self._engine, ended, FineTuningJob.id, present)
+
+    def _find_orphans(self) -> list[str]:
+        """Return old folders without a row: a backup of the database was older than the store."""
+        old = [
+            name
+            for name in older_than(self._store.root / "attempts", self._orphan_seconds)
+            if is_job_id(name)
+        ]
+        known = _among(self._engine, select(FineTuningJob.id), FineTuningJob.id, old)
+        return [name for name in old if name not in known]
 
 
 def deleted_adapters() -> ColumnElement[bool]:

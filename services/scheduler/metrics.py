@@ -26,6 +26,7 @@ from shared.jobs.claim import claimable
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import TERMINAL, State
 from shared.task_queue import live_workers
+from shared.telemetry import log_event
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -74,7 +75,11 @@ class Installation(Collector):
             try:
                 yield from read()
             except Exception:
-                log.warning("part not reached", extra={"data": {"part": part}}, exc_info=True)
+                log.warning(
+                    "part not reached",
+                    extra=log_event("part_unreachable", part=part),
+                    exc_info=True,
+                )
                 up.add_metric([part], 0)
             else:
                 up.add_metric([part], 1)

@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from shared.clock import Clock
 from shared.db import transaction
 from shared.jobs.lease import HeldLease, expire, held_leases
+from shared.telemetry import log_event
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class Reap:
             if to:
                 self._expired.inc()
                 data = {"job_id": lease.job_id, "attempt": lease.attempt, "state": to}
-                log.warning("lease expired", extra={"data": data})
+                log.warning("lease expired", extra=log_event("lease_expired", **data))
 
     def _scan(self) -> list[HeldLease]:
         began = self._clock()

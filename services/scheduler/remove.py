@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 
 from shared.clock import Clock
+from shared.telemetry import log_event
 
 AGAIN_SECONDS = 60.0
 """What could not be erased is tried again after this."""
@@ -31,7 +32,7 @@ class Stuck:
         """Leave ``name`` alone for a while, and say so."""
         self._until[name] = self._clock() + AGAIN_SECONDS
         data = {"id": name, "reason": f"{type(error).__name__}: {error}"}
-        log.warning("not erased; it is tried again", extra={"data": data})
+        log.warning("not erased; it is tried again", extra=log_event("not_erased", **data))
 
     def names(self) -> set[str]:
         """Return what is to be left alone now."""

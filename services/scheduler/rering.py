@@ -15,6 +15,7 @@ from shared.db import transaction
 from shared.jobs.claim import claimable
 from shared.jobs.models import FineTuningJob
 from shared.task_queue import Outstanding, outstanding, ring
+from shared.telemetry import log_event
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -56,7 +57,7 @@ class Rering:
                 rung += 1
             if due:
                 data = {"queue": queue, "overdue": overdue, "rings": rung}
-                log.info("rang again", extra={"data": data})
+                log.info("rang again", extra=log_event("rang_again", **data))
 
     def _overdue(self) -> dict[str, int]:
         """Count, by queue, the jobs queued for ``age_seconds`` that may be claimed now."""

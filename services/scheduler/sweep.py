@@ -5,6 +5,8 @@ import threading
 from collections.abc import Sequence
 from typing import Protocol
 
+from shared.telemetry import log_event
+
 log = logging.getLogger(__name__)
 
 
@@ -34,6 +36,6 @@ def _done(duty: Duty) -> bool:
     try:
         duty.run()
     except Exception:
-        log.warning("duty failed", extra={"data": {"duty": duty.name}}, exc_info=True)
+        log.warning("duty failed", extra=log_event("duty_failed", duty=duty.name), exc_info=True)
         return False
     return True

@@ -33,6 +33,7 @@ from shared.jobs.state import State
 from shared.jobs.transitions import move
 from shared.storage import LocalStore
 from shared.task_queue import ring
+from shared.telemetry import log_event
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -150,7 +151,11 @@ class Validation:
         try:
             job = self._take()
         except Exception:
-            log.warning("no job could be taken for validation", exc_info=True)
+            log.warning(
+                "no job could be taken for validation",
+                extra=log_event("validation_not_begun"),
+                exc_info=True,
+            )
             stop.wait(self._settings.scheduler_interval_seconds)
             return False
         if job is None:
@@ -158,7 +163,11 @@ class Validation:
         try:
             self._validate(job, checker, stop)
         except Exception:
-            log.warning("validation failed", extra={"data": {"job_id": job.job_id}}, exc_info=True)
+            log.warning(
+                "validation failed",
+                extra=log_event("validation_failed", job_id=job.job_id),
+                exc_info=True,
+            )
             stop.wait(self._settings.scheduler_interval_seconds)
             return False
         finally:
@@ -230,7 +239,7 @@ class Validation:
         self._failures[job.id] += 1
         times = self._failures[job.id]
         data = {"job_id": job.id, "times": times, "reason": reason}
-        log.warning("a check failed", extra={"data": data})
+        log.warning("a check failed", extra=log_event("check_failed", **data))
         if times < self._settings.validation_attempts:
             return
         del self._failures[job.id]

@@ -18,6 +18,7 @@ from shared.jobs.lease import AFTER_LOST_LEASE, requeue
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import State
 from shared.jobs.transitions import move
+from shared.telemetry import log_event
 
 Inbox = SimpleQueue[TrainerMessage | Exited | Order]
 """All that the one who works on a job waits for."""
@@ -105,7 +106,7 @@ def end_by_failure(
     """Apply the table of failures; a trainer is not used again after an error."""
     place.trainer.kill()
     place.metrics.failures.labels(failure.cause).inc()
-    log.warning("attempt failed", extra={"data": {"cause": failure.cause}})
+    log.warning("attempt failed", extra=log_event("attempt_failed", cause=failure.cause))
     # The counters must know of the last step before the table reads them.
     lease.confirm()
     after = lease.finish(lambda session: react(session, job, failure, place.back_off))

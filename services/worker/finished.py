@@ -17,6 +17,7 @@ from services.worker.spec import DoneMessage
 from services.worker.workplace import Workplace, earlier_attempts, installed_base
 from shared.jobs.models import FineTuningJob
 from shared.storage import CorruptArtifact, publish_folder, verify_manifest, write_manifest
+from shared.telemetry import log_event
 
 FINISHED = "finished"
 _DONE = "done.json"
@@ -66,7 +67,10 @@ def find(place: Workplace, job: FineTuningJob) -> DoneMessage | None:
             return _read(place, job, folder)
         except (CorruptArtifact, InvalidAdapter, ValueError, OSError) as error:
             data = {"attempt_dir": folder.name, "reason": str(error)}
-            log.warning("a finished training cannot be used", extra={"data": data})
+            log.warning(
+                "a finished training cannot be used",
+                extra=log_event("finished_training_unusable", **data),
+            )
     return None
 
 

@@ -27,6 +27,7 @@ from shared.jobs.lease import renew
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import State
 from shared.jobs.transitions import record
+from shared.telemetry import log_event
 
 T = TypeVar("T")
 
@@ -58,7 +59,9 @@ def patiently(action: Callable[[], T], pause_seconds: float) -> T:
         except (DBAPIError, PoolTimeout) as error:
             if not is_away(error):
                 raise
-            log.warning("database away", extra={"data": {"reason": type(error).__name__}})
+            log.warning(
+                "database away", extra=log_event("database_away", reason=type(error).__name__)
+            )
             time.sleep(pause_seconds)
 
 
@@ -165,7 +168,10 @@ class Lease:
                 self._beat()
             except Exception as error:  # noqa: BLE001  a heart that stops loses a healthy job
                 # An SQL error's text may hold what was to be written.
-                log.warning("heartbeat failed", extra={"data": {"reason": type(error).__name__}})
+                log.warning(
+                    "heartbeat failed",
+                    extra=log_event("heartbeat_failed", reason=type(error).__name__),
+                )
             if Order.LOST in self._given:
                 return
 

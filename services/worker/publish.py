@@ -54,6 +54,7 @@ from shared.storage import (
     publish_folder,
     verify_manifest,
 )
+from shared.telemetry import log_event
 from shared.tenants.models import Tenant
 
 BELIEVED_REFUSALS = 3
@@ -158,7 +159,7 @@ def await_served(
         except ServedDiffers as error:
             raise _differs(error) from error
         except InferenceAway as error:
-            log.warning("inference away", extra={"data": {"reason": str(error)}})
+            log.warning("inference away", extra=log_event("inference_away", reason=str(error)))
             refusals = refusals + 1 if isinstance(error, Refused) else 0
             if isinstance(error, Refused) and refusals == BELIEVED_REFUSALS:
                 raise _refused(error) from error

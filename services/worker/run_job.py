@@ -57,7 +57,7 @@ from shared.jobs.claim import claim_next
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import State
 from shared.jobs.transitions import move, record
-from shared.telemetry import log_context
+from shared.telemetry import log_context, log_event
 
 LISTENING_SECONDS = 0.1
 """Polling interval of ``while_listening``; the most by which it returns late."""
@@ -81,11 +81,11 @@ def run_next(place: Workplace, queue: str) -> Outcome:
     if job is None:
         return Outcome.NOTHING
     with log_context(tenant_id=job.tenant_id, job_id=job.id, attempt=str(job.attempt)):
-        log.info("claimed")
+        log.info("claimed", extra=log_event("job_claimed"))
         outcome = run(place, job)
         if outcome is Outcome.LOST:
             place.metrics.leases_lost.inc()
-        log.info("released", extra={"data": {"outcome": outcome}})
+        log.info("released", extra=log_event("job_released", outcome=outcome))
     return outcome
 
 

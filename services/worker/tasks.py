@@ -10,6 +10,7 @@ from services.worker.endings import Outcome
 from services.worker.run_job import run_next
 from services.worker.workplace import Workplace
 from shared.task_queue import TRAIN_NEXT, ring
+from shared.telemetry import log_event
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,9 @@ def register(app: Celery, workplace: Callable[[], Workplace]) -> None:
         try:
             outcome = run_next(workplace(), queue)
         except OperationalError:
-            log.warning("database away; the scheduler will ring again")
+            log.warning(
+                "database away; the scheduler will ring again", extra=log_event("database_away")
+            )
             return
         if outcome is Outcome.GOES_ON:
             ring(app, queue)

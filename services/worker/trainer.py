@@ -18,6 +18,7 @@ from typing import IO, Literal
 from pydantic import ValidationError
 
 from services.worker.spec import ReadyMessage, TrainerMessage, TrainSpec, trainer_message
+from shared.telemetry import log_event
 
 EXIT_SECONDS = 5.0
 CGROUP_EVENTS = Path("/sys/fs/cgroup/memory.events")
@@ -99,12 +100,17 @@ class Trainer:
         try:
             os.killpg(process.pid, signal.SIGKILL)
         except ProcessLookupError:
-            log.debug("the trainer's group is gone already")
+            log.debug(
+                "the trainer's group is gone already", extra=log_event("trainer_gone_already")
+            )
         try:
             process.wait(EXIT_SECONDS)
         except subprocess.TimeoutExpired:
             # Stuck inside the kernel; whoever had it killed must go on without waiting for it.
-            log.error("a killed trainer has not ended", extra={"data": {"pid": process.pid}})
+            log.error(
+                "a killed trainer has not ended",
+                extra=log_event("trainer_not_ended", pid=process.pid),
+            )
         if process.stdin:
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()
@@ -163,9 +169,15 @@ class Trainer:
             process.stdin.write(line + "\n")
             process.stdin.flush()
         except BrokenPipeError:
-            log.info("the trainer is gone; its end is reported by the reader")
+            log.info(
+                "the trainer is gone; its end is reported by the reader",
+                extra=log_event("trainer_gone"),
+            )
         except ValueError:
-            log.info("the trainer is killed just now; whoever did it gives the order to end")
+            log.info(
+                "the trainer is killed just now; whoever did it gives the order to end",
+                extra=log_event("trainer_being_killed"),
+            )
 
 
 def _messages(lines: IO[str]) -> Iterator[TrainerMessage]:
@@ -173,11 +185,16 @@ def _messages(lines: IO[str]) -> Iterator[TrainerMessage]:
     for line in lines:
         try:
             yield trainer_message.validate_json(line)
-        except ValidationError:
-            log.exception("the trainer said something that is no message")
+        except ValidationError as error:
+            # Not what it said: that may be a row.
+            problems = [problem["type"] for problem in error.errors(include_input=False)]
+            log.error(
+                "the trainer said something that is no message",
+                extra=log_event("trainer_not_understood", problems=problems),
+            )
             return
 
 
 def _ignore(message: TrainerMessage | Exited) -> None:
     if not isinstance(message, ReadyMessage):
-        log.info("idle trainer", extra={"data": {"said": type(message).__name__}})
+        log.info("idle trainer", extra=log_event("idle_trainer_spoke", said=type(message).__name__))

@@ -14,6 +14,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from shared.task_queue import outstanding
+from shared.telemetry import log_event
 
 LOOKS_PER_WINDOW = 6
 EXIT_CODE = 70
@@ -58,7 +59,10 @@ def _look(app: Celery, queue: str, seconds: float) -> None:
             heard=celery_state.all_total_count[0],
             waiting=_waiting(app, queue),
         ):
-            log.error("rings are waiting and this idle worker does not hear them; exiting")
+            log.error(
+                "rings are waiting and this idle worker does not hear them; exiting",
+                extra=log_event("worker_deaf"),
+            )
             os._exit(EXIT_CODE)
 
 

@@ -58,6 +58,8 @@ def make_engine(url: str, pool_size: int = 5, answer_seconds: float = ANSWER_SEC
         pool_size=pool_size,
         pool_pre_ping=True,
         pool_timeout=10,
+        # An error's text is logged, and may not hold what was to be written.
+        hide_parameters=True,
         connect_args={"connect_timeout": ceil(answer_seconds)}
         | ({} if "options" in make_url(url).query else _server_limit(answer_seconds)),
     )

@@ -112,7 +112,7 @@ def _handler(fake: FakeApi) -> type[BaseHTTPRequestHandler]:
             else:
                 self._send(reply.status, "application/json", json.dumps(reply.body))
 
-        do_GET = do_PUT = do_DELETE = do_POST  # noqa: N815  named by http.server
+        do_GET = do_PUT = do_PATCH = do_DELETE = do_POST  # noqa: N815  named by http.server
 
         def _send(self, status: int, kind: str, text: str) -> None:
             self.send_response(status)

@@ -37,13 +37,18 @@ def test_create_as_json_is_one_object(api, tailor) -> None:
     assert json.loads(tailor("tenant", "create", "陶芸窯", "--json").output) == CREATED.body
 
 
-def test_limits_are_shown_set_and_taken_back(api, tailor) -> None:
+def test_limits_are_shown_changed_by_name_and_taken_back(api, tailor) -> None:
     api.on("GET /admin/tenants/org-1/limits", Reply({"queued_jobs": 100}))
-    api.on("PUT /admin/tenants/org-1/limits", Reply({"queued_jobs": 3}))
+    api.on("PATCH /admin/tenants/org-1/limits", Reply({"queued_jobs": 3}))
+    api.on("PUT /admin/tenants/org-1/limits", Reply({"queued_jobs": 100}))
     assert "queued_jobs = 100" in tailor("tenant", "limits", "org-1").output
-    assert "queued_jobs = 3" in tailor("tenant", "limits", "org-1", "queued_jobs=3").output
+    changes = ("queued_jobs=3", "stored_bytes=DEFAULT")
+    assert "queued_jobs = 3" in tailor("tenant", "limits", "org-1", *changes).output
     tailor("tenant", "limits", "org-1", "DEFAULT")
-    assert [request.json for request in api.requests[1:]] == [{"queued_jobs": 3}, {}]
+    assert [(request.method, request.json) for request in api.requests[1:]] == [
+        ("PATCH", {"queued_jobs": 3, "stored_bytes": None}),
+        ("PUT", {}),
+    ]
     assert "NAME=NUMBER" in tailor("tenant", "limits", "org-1", "many").output
 
 
@@ -65,3 +70,10 @@ def test_a_key_is_created_and_revoked(api, tailor) -> None:
     api.on("DELETE /admin/keys/key_2", Reply({"id": "key_2"}))
     assert "sk-2" in tailor("key", "create", "org-1").output
     assert tailor("key", "revoke", "key_2").output == "key_2 is revoked\n"
+
+
+def test_keys_are_listed_with_what_tells_them_apart(api, tailor) -> None:
+    keys = [{"id": f"key_{n}", "hint": f"ab{n}", "created_at": 0, "revoked_at": n} for n in (1, 0)]
+    api.on("GET /admin/tenants/org-1/keys", Reply({"data": keys}))
+    lines = tailor("key", "list", "org-1").output.splitlines()
+    assert any("key_1" in line and "ab1" in line and line.count("1970") == 2 for line in lines)

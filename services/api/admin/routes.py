@@ -1,32 +1,38 @@
 """Tenants and keys, for the administrator's key only (the front door sees to that).
 
 POST|GET /admin/tenants · POST|GET /admin/tenants/{tenant_id}/keys
-GET|PUT /admin/tenants/{tenant_id}/limits
+GET|PUT|PATCH /admin/tenants/{tenant_id}/limits
 DELETE /admin/keys/{key_id}. A key's secret is shown in the answer that makes it, and never again.
 """
 
-import logging
 from typing import Annotated
 
 from fastapi import APIRouter
+from sqlalchemy.orm import Session
 
 from services.api.admin import service
+from services.api.admin.action_log import AdminKeyDep, log_action
+from services.api.admin.jobs.routes import router as job_routes
 from services.api.admin.schemas import KeyOut, NewKeyOut, NewTenantOut, TenantIn, TenantOut
 from services.api.deps import PartsDep, SystemSessionDep
 from services.api.json_body import ApiRoute
 from services.api.pagination import Cursor, Limit, Listing, id_of
+from shared.telemetry import log_event
 from shared.tenants.limits import Limits, OwnLimits
 
-log = logging.getLogger(__name__)
 router = APIRouter(prefix="/admin", route_class=ApiRoute)
+router.include_router(job_routes)
 
 
 @router.post("/tenants", status_code=201)
-def create_tenant(body: TenantIn, session: SystemSessionDep) -> NewTenantOut:
+def create_tenant(
+    body: TenantIn, admin_key: AdminKeyDep, session: SystemSessionDep
+) -> NewTenantOut:
     """Create a tenant and its first key."""
     tenant = service.create_tenant(session, body.name)
     key, secret = service.create_key(session, tenant)
-    _log("tenant created", tenant.id, key.id)
+    data = {"tenant_id": tenant.id, "key_id": key.id, "admin_key_id": admin_key}
+    log_action(session, "tenant created", log_event("admin_tenant_created", **data))
     shown = TenantOut.of(tenant).model_dump()
     return NewTenantOut(**shown, api_key=secret, api_key_id=key.id)
 
@@ -50,20 +56,41 @@ def show_limits(tenant_id: str, parts: PartsDep, session: SystemSessionDep) -> L
 
 @router.put("/tenants/{tenant_id}/limits")
 def set_limits(
-    tenant_id: str, body: OwnLimits, parts: PartsDep, session: SystemSessionDep
+    *,
+    tenant_id: str,
+    body: OwnLimits,
+    admin_key: AdminKeyDep,
+    parts: PartsDep,
+    session: SystemSessionDep,
 ) -> Limits:
     """Replace a tenant's own limits; those left out are the deployment's. Holds within seconds."""
-    tenant = service.find_tenant(session, tenant_id)
-    tenant.limits = body.model_dump(exclude_none=True)
-    return parts.settings.limits_of(tenant.limits)
+    own = service.set_limits(session, tenant_id, body)
+    _log_limits(session, tenant_id, own, admin_key)
+    return parts.settings.limits_of(own)
+
+
+@router.patch("/tenants/{tenant_id}/limits")
+def change_limits(
+    *,
+    tenant_id: str,
+    body: OwnLimits,
+    admin_key: AdminKeyDep,
+    parts: PartsDep,
+    session: SystemSessionDep,
+) -> Limits:
+    """Change the limits that are named; null makes one the deployment's. Holds within seconds."""
+    own = service.change_limits(session, tenant_id, body)
+    _log_limits(session, tenant_id, own, admin_key)
+    return parts.settings.limits_of(own)
 
 
 @router.post("/tenants/{tenant_id}/keys", status_code=201)
-def create_key(tenant_id: str, session: SystemSessionDep) -> NewKeyOut:
+def create_key(tenant_id: str, admin_key: AdminKeyDep, session: SystemSessionDep) -> NewKeyOut:
     """Create a further key for a tenant."""
     tenant = service.find_tenant(session, tenant_id)
     key, secret = service.create_key(session, tenant)
-    _log("key created", tenant.id, key.id)
+    data = {"tenant_id": tenant.id, "key_id": key.id, "admin_key_id": admin_key}
+    log_action(session, "key created", log_event("admin_key_created", **data))
     return NewKeyOut.of_new(key, secret)
 
 
@@ -80,12 +107,14 @@ def list_keys(
 
 
 @router.delete("/keys/{key_id}")
-def revoke_key(key_id: str, session: SystemSessionDep) -> KeyOut:
+def revoke_key(key_id: str, admin_key: AdminKeyDep, session: SystemSessionDep) -> KeyOut:
     """Revoke a tenant's key; it stops working within seconds."""
     key = service.revoke_key(session, key_id)
-    _log("key revoked", key.tenant_id, key.id)
+    data = {"tenant_id": key.tenant_id, "key_id": key.id, "admin_key_id": admin_key}
+    log_action(session, "key revoked", log_event("admin_key_revoked", **data))
     return KeyOut.of(key)
 
 
-def _log(what: str, tenant_id: str | None, key_id: str) -> None:
-    log.info(what, extra={"data": {"tenant_id": tenant_id, "key_id": key_id}})
+def _log_limits(session: Session, tenant_id: str, own: dict[str, int], admin_key: str) -> None:
+    data = {"tenant_id": tenant_id, "own_limits": own, "admin_key_id": admin_key}
+    log_action(session, "limits changed", log_event("admin_limits_changed", **data))

@@ -9,6 +9,7 @@ from services.api.pagination import page
 from shared.errors import Conflict, NotFound
 from shared.ids import new_id
 from shared.tenants.keys import key_row, new_secret
+from shared.tenants.limits import OwnLimits
 from shared.tenants.models import ApiKey, Tenant
 
 
@@ -23,12 +24,28 @@ def create_tenant(session: Session, name: str) -> Tenant:
     return tenant
 
 
-def find_tenant(session: Session, tenant_id: str) -> Tenant:
+def find_tenant(session: Session, tenant_id: str, *, lock: bool = False) -> Tenant:
     """Return one tenant; raise NotFound."""
-    tenant = session.get(Tenant, tenant_id)
+    tenant = session.get(Tenant, tenant_id, with_for_update=lock)
     if tenant is None:
         raise NotFound(f"No such tenant: {tenant_id}", "tenant_id")
     return tenant
+
+
+def set_limits(session: Session, tenant_id: str, asked: OwnLimits) -> dict[str, int]:
+    """Replace a tenant's own limits; return them."""
+    tenant = find_tenant(session, tenant_id)
+    tenant.limits = own = asked.model_dump(exclude_none=True)
+    return own
+
+
+def change_limits(session: Session, tenant_id: str, asked: OwnLimits) -> dict[str, int]:
+    """Change those of a tenant's own limits that are named, null takes one away; return them."""
+    # Locked, or of two changes at the same time one would be lost.
+    tenant = find_tenant(session, tenant_id, lock=True)
+    named = (tenant.limits or {}) | asked.model_dump(exclude_unset=True)
+    tenant.limits = own = {name: limit for name, limit in named.items() if limit is not None}
+    return own
 
 
 def tenants(session: Session, after: str | None, limit: int) -> tuple[Sequence[Tenant], bool]:

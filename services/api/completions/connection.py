@@ -12,6 +12,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from shared.errors import TailorError
+from shared.telemetry import log_event
 
 T = TypeVar("T")
 
@@ -62,7 +63,7 @@ class EventStream(StreamingResponse):
                 async with aclosing(self._events):
                     await self.stream_response(self._watched(send))
             except TimeoutError:
-                log.info("a stream was ended: nobody reads it")
+                log.info("a stream was ended: nobody reads it", extra=log_event("stream_stalled"))
             except OSError:
                 pass  # uvicorn says by it that the reader has left
             group.cancel_scope.cancel()

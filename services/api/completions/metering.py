@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from services.api.metrics import Metrics
 from shared.errors import TailorError
+from shared.telemetry import log_event
 
 log = logging.getLogger(__name__)
 Json = Mapping[str, Any]
@@ -88,7 +89,7 @@ class Meter:
             "seconds": round(time.perf_counter() - self._began, 4),
             "first_token_seconds": self._first_token and round(self._first_token, 4),
         }
-        log.info("completion", extra={"data": data})
+        log.info("completion", extra=log_event("completion", **data))
 
 
 def _raise(totals: dict[int, int], index: int, tokens: Any) -> None:

@@ -22,6 +22,7 @@ from services.api.settings import ApiSettings
 from shared.errors import InsufficientStorage, InvalidRequest, RateLimited, UpstreamUnavailable
 from shared.files.check_process import DISK_EXIT, MEMORY_EXIT
 from shared.files.report import Report
+from shared.telemetry import log_event
 
 _ROOT = Path(shared.__file__).parents[1]
 _SAVE_AS = "save it as CSV (UTF-8) or JSONL, or in several files"
@@ -109,7 +110,9 @@ async def _run(request: bytes) -> tuple[int, bytes]:
 def _report(returncode: int, output: bytes) -> Report:
     if returncode == 0:
         return Report.model_validate_json(output)
-    log.warning("a file could not be checked", extra={"data": {"returncode": returncode}})
+    log.warning(
+        "a file could not be checked", extra=log_event("file_not_checked", returncode=returncode)
+    )
     if returncode == -signal.SIGXCPU:
         raise _refused("takes too long to read")
     if returncode == MEMORY_EXIT:

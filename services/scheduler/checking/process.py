@@ -12,7 +12,7 @@ from services.scheduler.checking.spec import CheckBroke, CheckResult, CheckSpec,
 from shared.datareport.analyse import Analysis, Base, analyse
 from shared.datareport.language import language_of
 from shared.datareport.sensitive import kinds_in
-from shared.telemetry import configure_logging, log_context
+from shared.telemetry import configure_logging, log_context, log_event
 
 CODES = {"training_file": "invalid_training_file", "validation_file": "invalid_validation_file"}
 
@@ -52,7 +52,7 @@ def _serve(spec: CheckSpec) -> CheckResult | CheckBroke:
         # Not its text and not its cause: they may quote the row.
         frames = "".join(traceback.format_tb(error.__traceback__))
         data = {"error": type(error).__name__, "frames": frames}
-        log.error("the check failed", extra={"data": data})
+        log.error("the check failed", extra=log_event("check_broke", **data))
         return CheckBroke(broke=type(error).__name__)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return CheckResult(report=analysis.report, error=verdict(analysis), peak_mb=peak)

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import threading
+import traceback
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TextIO
@@ -31,7 +32,7 @@ from services.worker.training.report import Emit
 from services.worker.training.signals import Interrupted, Signals
 from shared.catalog import load_catalog
 from shared.errors import NotFound
-from shared.telemetry import configure_logging, log_context
+from shared.telemetry import configure_logging, log_context, log_event
 
 logger = logging.getLogger(__name__)
 
@@ -103,9 +104,13 @@ def _serve(engine: Engine, line: str, emit: Emit) -> ErrorMessage | None:
             emit(
                 StoppedMessage(step=checkpoint.highest_step((spec.attempt_dir, *spec.resume_from)))
             )
-        except Exception as error:
-            logger.exception("the job failed inside the trainer")
-            return failure_message(error)
+        except Exception as error:  # noqa: BLE001  the supervisor is told of every one
+            failure = failure_message(error)
+            # Not its text and not its cause: they may quote a row.
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            data = {"code": failure.code, "error": type(error).__name__, "frames": frames}
+            logger.error("the job failed", extra=log_event("training_failed", **data))
+            return failure
     return None
 
 

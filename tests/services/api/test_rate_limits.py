@@ -172,6 +172,18 @@ def test_own_limits_lie_over_the_deployments_and_can_be_taken_back(
     assert company.http.get(path).status_code == 403
 
 
+def test_a_change_leaves_the_limits_that_it_does_not_name(metered: Api, company: Tenant) -> None:
+    path = f"/admin/tenants/{company.id}/limits"
+    admin = metered.admin()
+    defaults = admin.get(path).json()
+    admin.put(path, json={"queued_jobs": 3, "stored_bytes": 9})
+    changed = {"queued_jobs": 3, "stored_bytes": 5}
+    assert admin.patch(path, json={"stored_bytes": 5}).json() == defaults | changed
+    assert admin.patch(path, json={"stored_bytes": None}).json() == defaults | {"queued_jobs": 3}
+    assert admin.get(path).json() == defaults | {"queued_jobs": 3}
+    assert admin.patch("/admin/tenants/org-none/limits", json={}).status_code == 404
+
+
 @pytest.fixture
 def silent(
     database: Database, upstream_server: Upstream, broker: Broker

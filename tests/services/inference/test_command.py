@@ -1,5 +1,8 @@
 """vLLM's command line follows the catalog and keeps dangerous doors shut."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,3 +65,23 @@ def test_only_our_plugin_is_loaded_and_nothing_is_fetched(settings: InferenceSet
     assert environment["HF_HUB_OFFLINE"] == "1"
     assert environment["VLLM_NO_USAGE_STATS"] == "1"
     assert environment["TMPDIR"] == "/scratch"
+
+
+def test_vllms_lines_and_the_resolvers_are_json(settings: InferenceSettings) -> None:
+    environment = vllm_environment(settings, Path("/scratch"))
+    program = """
+import logging
+import vllm.logger
+from services.inference.resolver import _logger
+from shared.telemetry import log_event
+logging.getLogger("vllm.engine").info("loading %s", "weights")
+_logger.warning("an adapter is not served", extra=log_event("adapter_refused", adapter_id="ad_1"))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert {"loading weights"} == {line["message"] for line in lines if "event" not in line}
+    assert [line["adapter_id"] for line in lines if line.get("event") == "adapter_refused"] == [
+        "ad_1"
+    ]

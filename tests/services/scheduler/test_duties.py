@@ -57,7 +57,7 @@ def test_a_dead_broker_fails_the_duty_and_not_the_sweep(workshop, broker):
     broker.process.wait()
     duties: list[Duty] = [
         Rering(workshop.engine, workshop.app, 10),
-        EraseAttempts(workshop.engine, workshop.store, 0),
+        erase_attempts(workshop),
     ]
     assert sweep(duties) == ["rering"]
 
@@ -102,6 +102,10 @@ def file_of(workshop, job_id):
 
 def erase_files(workshop, batch=10):
     return EraseFiles(workshop.engine, workshop.store, DAY, batch)
+
+
+def erase_attempts(workshop, keep_seconds=0):
+    return EraseAttempts(workshop.engine, workshop.store, keep_seconds, DAY, batch=10)
 
 
 def erase_adapters(workshop):
@@ -194,6 +198,18 @@ def test_attempts_are_kept_until_their_job_has_ended(workshop):
     ended = workshop.add_job(state=State.CANCELLED, attempt=1, finished_at=LONG_AGO)
     for job_id in (running, ended):
         workshop.store.attempt(job_id, 1).mkdir(parents=True)
-    EraseAttempts(workshop.engine, workshop.store, keep_seconds=30).run()
+    erase_attempts(workshop, keep_seconds=30).run()
     assert workshop.store.job_attempts(running).exists()
     assert not workshop.store.job_attempts(ended).exists()
+
+
+def test_the_attempts_of_a_job_without_a_row_go_after_a_day(workshop):
+    waiting = workshop.add_job(state=State.PAUSED, attempt=1)
+    old, young = new_id("ftjob-"), new_id("ftjob-")
+    for name in (waiting, old, young, "lost+found"):
+        workshop.store.attempt(name, 1).mkdir(parents=True)
+        if name != young:
+            make_old(workshop.store.job_attempts(name))
+    erase_attempts(workshop).run()
+    left = {path.name for path in (workshop.store.root / "attempts").iterdir()}
+    assert left == {waiting, young, "lost+found"}

@@ -146,7 +146,7 @@ def test_attempts_that_remain_stop_no_others(workshop, clock, stubborn):
         workshop.store.attempt(job_id, 1).mkdir(parents=True)
         (workshop.store.attempt(job_id, 1) / "state").touch()
     stubborn.add(jobs[0])
-    EraseAttempts(workshop.engine, workshop.store, 30, clock=clock).run()
+    EraseAttempts(workshop.engine, workshop.store, 30, DAY, 10, clock=clock).run()
     left = [job_id for job_id in jobs if workshop.store.job_attempts(job_id).exists()]
     assert left == jobs[:1]
 
@@ -154,7 +154,7 @@ def test_attempts_that_remain_stop_no_others(workshop, clock, stubborn):
 def test_the_attempts_of_a_paused_job_are_kept(workshop, clock):
     job_id = workshop.add_job(state=State.PAUSED, attempt=1)
     workshop.store.attempt(job_id, 1).mkdir(parents=True)
-    EraseAttempts(workshop.engine, workshop.store, 0, clock=clock).run()
+    EraseAttempts(workshop.engine, workshop.store, 0, DAY, 10, clock=clock).run()
     assert workshop.store.attempt(job_id, 1).exists()
 
 

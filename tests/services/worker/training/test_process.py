@@ -116,7 +116,10 @@ def test_a_failed_job_is_reported_and_ends_the_process(
 
 
 def test_bad_row_names_line_and_file_and_is_nowhere_quoted(
-    start_process: Start, make_spec: MakeSpec, tmp_path: Path
+    start_process: Start,
+    make_spec: MakeSpec,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     rows = write_rows(tmp_path / "long.jsonl", [chat("秘密" * 200, "a", line=9)] * 12)
     trainer = start_process()
@@ -126,6 +129,11 @@ def test_bad_row_names_line_and_file_and_is_nowhere_quoted(
     assert (last.code, last.param) == ("bad_data", "training_file")
     assert "Line 9" in last.message
     assert "秘密" not in last.message
+    [line] = [line for line in capfd.readouterr().err.splitlines() if "training_failed" in line]
+    logged = json.loads(line)
+    assert (logged["code"], logged["error"]) == ("bad_data", "BadData")
+    assert "encoded_rows" in logged["frames"]
+    assert "Line 9" not in line
 
 
 def test_a_parent_that_is_gone_already_is_noticed(start_process: Start) -> None:
