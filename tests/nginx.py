@@ -61,7 +61,9 @@ class Nginx:
     def client(self, key: str | None = None) -> httpx.Client:
         """Return an HTTP client with a key; whoever asks closes it."""
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30, verify=self.tls)
+        return httpx.Client(
+            base_url=self.url, headers=headers, timeout=30, verify=self.tls, trust_env=False
+        )
 
     def held_back(self) -> int:
         """Return how many bytes of bodies and answers lie in its temporary folders."""
@@ -77,7 +79,9 @@ def running_nginx(upstream_url: str, **changed: str) -> Iterator[Nginx]:
         tls_port, plain_port = claim_port("127.0.0.1", 0), claim_port("127.0.0.1", 0)
         site = installed(folder, urlsplit(upstream_url).netloc, tls_port, plain_port)
         for directive, value in changed.items():
-            site, found = re.subn(rf"^( +{directive}) .+;", rf"\1 {value};", site, flags=re.M)
+            site, found = re.subn(
+                rf"^( +{directive}) .+;", rf"\1 {value};", site, flags=re.MULTILINE
+            )
             assert found, directive
         (folder / "site.conf").write_text(site)
         account = "user root;" if os.geteuid() == 0 else ""

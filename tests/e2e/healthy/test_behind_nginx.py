@@ -4,6 +4,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import psutil
 import pytest
 
 from tests.e2e.jobs import BASE_MODEL
-from tests.nginx import needs_nginx, running_nginx
+from tests.nginx import Nginx, needs_nginx, running_nginx
+from tests.running_stack import RunningStack
 
 pytestmark = [pytest.mark.stack, pytest.mark.proof, needs_nginx]
 MB = 10**6
@@ -21,22 +23,22 @@ FILE_BYTES = 500 * MB
 
 
 @pytest.fixture(scope="module")
-def nginx(stack):
+def nginx(stack: RunningStack) -> Iterator[Nginx]:
     with running_nginx(stack.base_url) as proxy:
         yield proxy
 
 
 @pytest.fixture(scope="module")
-def official(stack, nginx):
+def official(stack: RunningStack, nginx: Nginx) -> Iterator[openai.OpenAI]:
     """The official client of a tenant, over TLS."""
     key = stack.tenant("outside").api_key
-    with httpx.Client(verify=nginx.tls, timeout=600, trust_env=False) as http:
+    with openai.DefaultHttpxClient(verify=nginx.tls, trust_env=False) as http:
         yield openai.OpenAI(
             base_url=f"{nginx.url}/v1", api_key=key, http_client=http, max_retries=0
         )
 
 
-def test_the_official_client_chats_over_tls_piece_by_piece(official):
+def test_the_official_client_chats_over_tls_piece_by_piece(official: openai.OpenAI) -> None:
     began = time.monotonic()
     asked = official.chat.completions.create(
         model=BASE_MODEL,
@@ -51,7 +53,9 @@ def test_the_official_client_chats_over_tls_piece_by_piece(official):
 
 
 @pytest.mark.parametrize("path", ["/admin/tenants", "/metrics"])
-def test_what_is_for_the_inside_is_closed_outside_while_it_answers_inside(stack, nginx, path):
+def test_what_is_for_the_inside_is_closed_outside_while_it_answers_inside(
+    stack: RunningStack, nginx: Nginx, path: str
+) -> None:
     inside = stack.base_url.removesuffix("/v1") + path
     headers = {"authorization": f"Bearer {stack.admin_key}"}
     assert httpx.get(inside, headers=headers, trust_env=False).status_code == 200
@@ -60,7 +64,9 @@ def test_what_is_for_the_inside_is_closed_outside_while_it_answers_inside(stack,
     assert (closed.status_code, closed.json()["error"]["code"]) == (404, "unknown_url")
 
 
-def test_a_training_file_of_500_mb_is_taken_and_held_back_nowhere(stack, nginx, official, tmp_path):
+def test_a_training_file_of_500_mb_is_taken_and_held_back_nowhere(
+    stack: RunningStack, nginx: Nginx, official: openai.OpenAI, tmp_path: Path
+) -> None:
     path = tmp_path / "handbook.jsonl"
     rows = write_rows(path)
     with watched(stack, nginx) as most:
@@ -69,7 +75,7 @@ def test_a_training_file_of_500_mb_is_taken_and_held_back_nowhere(stack, nginx, 
         seconds = time.monotonic() - began
     print(f"{file.bytes / MB:.0f} MB, {rows} rows, in {seconds:.0f} s; at most, in MB:", most)
     assert (file.bytes, file.status) == (path.stat().st_size, "processed")
-    assert file.report["rows"] == rows
+    assert json.loads(file.to_json())["report"]["rows"] == rows
     assert most["held back by nginx"] == 0
     assert most["more memory of the API"] < 64
     assert most["on disk while it came in"] < 2.1 * FILE_BYTES / MB  # the file and its rows
@@ -92,7 +98,7 @@ def write_rows(path: Path) -> int:
 
 
 @contextmanager
-def watched(stack, nginx):
+def watched(stack: RunningStack, nginx: Nginx) -> Iterator[dict[str, float]]:
     """Look twenty times a second; yield the most that was seen, in MB."""
     api = psutil.Process(stack.pid_of("api"))
     before = api.memory_info().rss
@@ -104,7 +110,7 @@ def watched(stack, nginx):
     most = dict.fromkeys(looks, 0.0)
     ended = threading.Event()
 
-    def look():
+    def look() -> None:
         while not ended.wait(0.05):
             for name, see in looks.items():
                 most[name] = max(most[name], round(see() / MB, 1))

@@ -38,11 +38,12 @@ def outside(nginx: Nginx, tenant: Tenant) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def official(nginx: Nginx, outside: httpx.Client, tenant: Tenant) -> openai.OpenAI:
+def official(nginx: Nginx, tenant: Tenant) -> Iterator[openai.OpenAI]:
     """The official client that calls the proxy."""
-    return openai.OpenAI(
-        base_url=f"{nginx.url}/v1", api_key=tenant.key, http_client=outside, max_retries=0
-    )
+    with openai.DefaultHttpxClient(verify=nginx.tls, trust_env=False) as http:
+        yield openai.OpenAI(
+            base_url=f"{nginx.url}/v1", api_key=tenant.key, http_client=http, max_retries=0
+        )
 
 
 def piece(text: str) -> dict[str, Any]:
