@@ -7,12 +7,13 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
 
 from deploy.local.checks import claim_port
@@ -57,6 +58,7 @@ class Nginx:
     folder: Path
     tls: ssl.SSLContext
     """Trusts its certificate, and no other."""
+    process: psutil.Process
 
     def client(self, key: str | None = None) -> httpx.Client:
         """Return an HTTP client with a key; whoever asks closes it."""
@@ -66,9 +68,17 @@ class Nginx:
         )
 
     def held_back(self) -> int:
-        """Return how many bytes of bodies and answers lie in its temporary folders."""
-        folders = (self.folder / "body", self.folder / "proxy")
-        return sum(path.stat().st_blocks * 512 for each in folders for path in each.rglob("*"))
+        """Return how many bytes of bodies and answers it has put on the disk.
+
+        It unlinks such a file as soon as it has opened it, so no folder shows it.
+        """
+        held = 0
+        for worker in self.process.children():
+            for opened in Path(f"/proc/{worker.pid}/fd").iterdir():
+                with suppress(FileNotFoundError):
+                    if opened.readlink().parent in {self.folder / "body", self.folder / "proxy"}:
+                        held += opened.stat().st_size
+        return held
 
 
 @contextmanager
@@ -88,11 +98,11 @@ def running_nginx(upstream_url: str, **changed: str) -> Iterator[Nginx]:
         (folder / "nginx.conf").write_text(AROUND.format(folder=folder, account=account))
         command = [str(NGINX), "-p", str(folder), "-c", str(folder / "nginx.conf")]
         subprocess.run([*command, "-t"], check=True, capture_output=True)
-        with running([*command, "-g", "daemon off;"]):
+        with running([*command, "-g", "daemon off;"]) as process:
             wait_until(lambda: listens(tls_port), "nginx listens", (ConnectionError,))
             tls = ssl.create_default_context(cafile=folder / "tailor.crt")
             urls = f"https://localhost:{tls_port}", f"http://localhost:{plain_port}"
-            yield Nginx(*urls, folder, tls)
+            yield Nginx(*urls, folder, tls, psutil.Process(process.pid))
 
 
 def installed(folder: Path, upstream: str, tls_port: int, plain_port: int) -> str:
