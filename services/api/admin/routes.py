@@ -12,16 +12,18 @@ from fastapi import APIRouter
 
 from services.api.admin import service
 from services.api.admin.schemas import KeyOut, NewKeyOut, NewTenantOut, TenantIn, TenantOut
+from services.api.contract import errors
 from services.api.deps import PartsDep, SystemSessionDep
 from services.api.json_body import ApiRoute
 from services.api.pagination import Cursor, Limit, Listing, id_of
+from shared.errors import Conflict, NotFound, UnsupportedMediaType
 from shared.tenants.limits import Limits, OwnLimits
 
 log = logging.getLogger(__name__)
-router = APIRouter(prefix="/admin", route_class=ApiRoute)
+router = APIRouter(prefix="/admin", tags=["administration"], route_class=ApiRoute)
 
 
-@router.post("/tenants", status_code=201)
+@router.post("/tenants", status_code=201, responses=errors(Conflict, UnsupportedMediaType))
 def create_tenant(body: TenantIn, session: SystemSessionDep) -> NewTenantOut:
     """Create a tenant and its first key."""
     tenant = service.create_tenant(session, body.name)
@@ -42,13 +44,13 @@ def list_tenants(
     return Listing(data=[TenantOut.of(row) for row in rows], has_more=has_more)
 
 
-@router.get("/tenants/{tenant_id}/limits")
+@router.get("/tenants/{tenant_id}/limits", responses=errors(NotFound))
 def show_limits(tenant_id: str, parts: PartsDep, session: SystemSessionDep) -> Limits:
     """Show what a tenant may use: its own limits over the deployment's."""
     return parts.settings.limits_of(service.find_tenant(session, tenant_id).limits)
 
 
-@router.put("/tenants/{tenant_id}/limits")
+@router.put("/tenants/{tenant_id}/limits", responses=errors(NotFound, UnsupportedMediaType))
 def set_limits(
     tenant_id: str, body: OwnLimits, parts: PartsDep, session: SystemSessionDep
 ) -> Limits:
@@ -58,7 +60,7 @@ def set_limits(
     return parts.settings.limits_of(tenant.limits)
 
 
-@router.post("/tenants/{tenant_id}/keys", status_code=201)
+@router.post("/tenants/{tenant_id}/keys", status_code=201, responses=errors(NotFound))
 def create_key(tenant_id: str, session: SystemSessionDep) -> NewKeyOut:
     """Create a further key for a tenant."""
     tenant = service.find_tenant(session, tenant_id)
@@ -67,7 +69,7 @@ def create_key(tenant_id: str, session: SystemSessionDep) -> NewKeyOut:
     return NewKeyOut.of_new(key, secret)
 
 
-@router.get("/tenants/{tenant_id}/keys")
+@router.get("/tenants/{tenant_id}/keys", responses=errors(NotFound))
 def list_keys(
     tenant_id: str,
     session: SystemSessionDep,
@@ -79,7 +81,7 @@ def list_keys(
     return Listing(data=[KeyOut.of(row) for row in rows], has_more=has_more)
 
 
-@router.delete("/keys/{key_id}")
+@router.delete("/keys/{key_id}", responses=errors(NotFound))
 def revoke_key(key_id: str, session: SystemSessionDep) -> KeyOut:
     """Revoke a tenant's key; it stops working within seconds."""
     key = service.revoke_key(session, key_id)

@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from services.api.completions.neutral import without_neutral
+from services.api.completions.neutral import described, without_neutral
 from services.api.errors import UNSUPPORTED
 from shared.errors import InvalidRequest
 
@@ -187,6 +187,17 @@ class ResponseFormat(_Asked):
 class ChatIn(CompletionOptions):
     """The body of POST /v1/chat/completions."""
 
+    model_config = ConfigDict(
+        json_schema_extra=described(
+            {
+                "model": "smollm2-135m-instruct",
+                "messages": [{"role": "user", "content": "How long is the warranty?"}],
+                "temperature": 0,
+                "max_completion_tokens": 64,
+            }
+        )
+    )
+
     messages: list[ChatMessage] = Field(min_length=1, max_length=1000)
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool = False
@@ -219,6 +230,16 @@ Prompt = Annotated[str, StringConstraints(min_length=1)]
 
 class CompletionIn(CompletionOptions):
     """The body of POST /v1/completions."""
+
+    model_config = ConfigDict(
+        json_schema_extra=described(
+            {
+                "model": "smollm2-135m-instruct",
+                "prompt": "The warranty is",
+                "max_tokens": 16,
+            }
+        )
+    )
 
     prompt: Prompt | Annotated[list[Prompt], Field(min_length=1, max_length=MAX_SEQUENCES)]
     logprobs: int | None = Field(None, ge=0, le=5)
