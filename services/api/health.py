@@ -5,12 +5,11 @@ from typing import Literal
 import httpx
 from anyio import to_thread
 from fastapi import APIRouter, Response, Security
-from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.api.contract import WITH_KEY, ErrorOut, key
+from services.api.contract import WITH_KEY, ErrorOut, binary, key
 from services.api.deps import PartsDep
 from services.api.json_body import ApiRoute
 
@@ -59,9 +58,10 @@ async def readyz(parts: PartsDep, response: Response) -> Readiness:
 
 @router.get(
     "/metrics",
-    responses=WITH_KEY,
+    tags=["administration"],
+    responses={200: binary("text/plain", "Prometheus's text format"), **WITH_KEY},
     dependencies=[Security(key)],
-    response_class=PlainTextResponse,
+    response_class=Response,
 )
 def metrics(parts: PartsDep) -> Response:
     """Return Prometheus's text format (administrator only)."""

@@ -11,7 +11,7 @@ from services.api.completions.answer_schemas import ChatCompletion, TextCompleti
 from services.api.completions.answers import CHAT, TEXT, Shape
 from services.api.completions.connection import while_connected
 from services.api.completions.schemas import ChatIn, CompletionIn, CompletionOptions
-from services.api.contract import Responses, binary, errors
+from services.api.contract import Responses, errors
 from services.api.deps import LimitsDep, Parts, PartsDep, TenantDep
 from services.api.json_body import ApiRoute
 from services.api.rate_limits import Allowance
@@ -20,10 +20,17 @@ from shared.errors import Conflict, NotFound, RateLimited, UnsupportedMediaType
 router = APIRouter(tags=["completions"], route_class=ApiRoute)
 
 
+EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
+
+
 def _responses(answer: type[BaseModel]) -> Responses:
-    stream = binary("text/event-stream", "The answer; a stream ends with `[DONE]`")
+    well = {
+        "model": answer,
+        "description": "The answer; with `stream` in events, the last one `[DONE]`",
+        "content": {"text/event-stream": {"itemSchema": EVENT}},
+    }
     refusals = errors(NotFound, Conflict, UnsupportedMediaType, RateLimited)
-    return {200: {"model": answer, **stream}, **refusals}
+    return {200: well, **refusals}
 
 
 @router.post("/chat/completions", responses=_responses(ChatCompletion))

@@ -11,6 +11,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -112,6 +113,9 @@ class TextPart(_Asked):
     """A hint that some clients add; there is nothing to steer here."""
 
 
+Empty = Annotated[Any, WithJsonSchema({"enum": [None, False, "", [], {}]})]
+
+
 class ChatMessage(_Asked):
     """One turn. The keys after ``name`` come back from answers, here always empty."""
 
@@ -120,12 +124,12 @@ class ChatMessage(_Asked):
     name: str | None = None
     annotations: Any = None
     """Links into the text of an answer; nothing reads them."""
-    refusal: Any = None
-    reasoning_content: Any = None
-    audio: Any = None
-    function_call: Any = None
-    tool_calls: Any = None
-    tool_call_id: Any = None
+    refusal: Empty = None
+    reasoning_content: Empty = None
+    audio: Empty = None
+    function_call: Empty = None
+    tool_calls: Empty = None
+    tool_call_id: Empty = None
 
     @model_validator(mode="before")
     @classmethod
