@@ -3,7 +3,7 @@
 import uvicorn
 
 from services.api.app import create_app
-from services.api.server import server_config
+from services.api.server import listening, server_config
 from services.api.settings import ApiSettings
 from shared.telemetry import configure_logging
 
@@ -15,7 +15,7 @@ def main() -> None:
     config = server_config(
         create_app(settings), settings, host=settings.api_host, port=settings.api_port
     )
-    uvicorn.Server(config).run()
+    uvicorn.Server(config).run(sockets=listening(settings))
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 
 import httpx
 from anyio import CapacityLimiter, Path
-from fastapi import FastAPI
+from fastapi import FastAPI, Security
 from fastapi.middleware.cors import CORSMiddleware
 
-from services.api import health, unsupported
+from services.api import contract, health, unsupported
 from services.api.admin.routes import router as admin_routes
 from services.api.auth import KeyRing
 from services.api.completions.routes import router as completion_routes
@@ -47,12 +47,15 @@ EXPOSED_HEADERS = (
 def create_app(settings: ApiSettings) -> FastAPI:
     """Build the application; connections are opened when they are first needed."""
     parts = _build_parts(settings)
-    app = FastAPI(title="Tailor", openapi_url=None, redirect_slashes=False, lifespan=_lifespan)
+    app = FastAPI(
+        title="Tailor",
+        openapi_url=None,
+        redirect_slashes=False,
+        lifespan=_lifespan,
+        generate_unique_id_function=lambda route: route.name,
+    )
     app.state.parts = parts
-    app.include_router(health.router)
-    app.include_router(admin_routes)
-    for router in (file_routes, job_routes, model_routes, completion_routes):
-        app.include_router(router, prefix="/v1")
+    _include_routes(app)
     app.router.routes.extend(unsupported.routes())
     add_error_handlers(app)
     app.add_middleware(
@@ -62,10 +65,25 @@ def create_app(settings: ApiSettings) -> FastAPI:
         upload_max_bytes=settings.upload_max_bytes,
         json_max_bytes=settings.json_max_bytes,
         receive_seconds=settings.receive_seconds,
+        admin_port=settings.admin_port,
     )
     if settings.cors_origins:
         _allow_browsers(app, settings.cors_origins)
     return app
+
+
+def _include_routes(app: FastAPI) -> None:
+    app.include_router(contract.router)
+    app.include_router(health.router, responses=contract.EVERYWHERE)
+    key = [Security(contract.key)]
+    for prefix, router in (
+        ("/v1", file_routes),
+        ("/v1", job_routes),
+        ("/v1", model_routes),
+        ("/v1", completion_routes),
+        ("", admin_routes),
+    ):
+        app.include_router(router, prefix=prefix, responses=contract.WITH_KEY, dependencies=key)
 
 
 def _allow_browsers(app: FastAPI, origins: tuple[str, ...]) -> None:

@@ -16,15 +16,16 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.api.areas import is_admin, is_elsewhere
 from services.api.auth import Caller, KeyRing
 from services.api.errors import response, translated
 from services.api.metrics import Metrics
-from shared.errors import PayloadTooLarge, RequestTimeout, TailorError
+from shared.errors import NotFound, PayloadTooLarge, RequestTimeout, TailorError
 from shared.ids import new_id
 from shared.telemetry import log_context, log_event
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
-PUBLIC_PATHS = {"/healthz", "/readyz"}
+PUBLIC_PATHS = {"/healthz", "/readyz", "/openapi.json"}
 UPLOAD_PATH = "/v1/files"
 MULTIPART_OVERHEAD = 64 * 2**10
 LINGER_SECONDS = 5.0
@@ -44,6 +45,7 @@ class FrontDoor:
         upload_max_bytes: int,
         json_max_bytes: int,
         receive_seconds: float,
+        admin_port: int | None,
     ) -> None:
         self._app = app
         self._keys = keys
@@ -51,6 +53,7 @@ class FrontDoor:
         self._upload_max_bytes = upload_max_bytes
         self._json_max_bytes = json_max_bytes
         self._receive_seconds = receive_seconds
+        self._admin_port = admin_port
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection's request (or the application's start and stop)."""
@@ -71,6 +74,9 @@ class FrontDoor:
 
     async def _handle(self, scope: Scope, body: "_Body", answer: "_Answer") -> None:
         try:
+            if is_elsewhere(scope, self._admin_port):
+                # Also before the key: this port tells nobody whether one is the administrator's.
+                raise NotFound("There is nothing at this URL.", code="unknown_url")
             if scope["path"] not in PUBLIC_PATHS:
                 await self._admit(scope, body)
             await self._app(scope, body.receive, answer.send)
@@ -130,7 +136,7 @@ def _who(scope: Scope) -> dict[str, Any]:
 
 
 def _check_area(path: str, caller: Caller) -> None:
-    if path == "/metrics" or path.startswith("/admin/"):
+    if is_admin(path):
         caller.require_admin()
     else:
         caller.as_tenant()

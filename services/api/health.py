@@ -4,10 +4,12 @@ from typing import Literal
 
 import httpx
 from anyio import to_thread
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Response, Security
+from pydantic import BaseModel
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from services.api.contract import WITH_KEY, ErrorOut, binary, key
 from services.api.deps import PartsDep
 from services.api.json_body import ApiRoute
 
@@ -15,26 +17,52 @@ router = APIRouter(route_class=ApiRoute)
 State = Literal["ok", "unreachable"]
 
 
+class Health(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class PartsOut(BaseModel):
+    """What the API works with."""
+
+    database: State
+    inference: State
+
+
+class Readiness(BaseModel):
+    """Whether the API can do its work."""
+
+    status: Literal["ready", "not_ready"]
+    parts: PartsOut
+
+
 @router.get("/healthz")
-async def healthz() -> dict[str, str]:
+async def healthz() -> Health:
     """Say that the process answers."""
-    return {"status": "ok"}
+    return Health()
 
 
-@router.get("/readyz")
-async def readyz(parts: PartsDep, response: Response) -> dict[str, object]:
+@router.get("/readyz", responses={503: {"model": Readiness | ErrorOut}})
+async def readyz(parts: PartsDep, response: Response) -> Readiness:
     """Say whether the API can do its work: the database decides, inference is reported."""
     database = await to_thread.run_sync(_database, parts.tenant_engine)
     inference = await _inference(parts.inference)
     ready = database == "ok"
     response.status_code = 200 if ready else 503
-    return {
-        "status": "ready" if ready else "not_ready",
-        "parts": {"database": database, "inference": inference},
-    }
+    return Readiness(
+        status="ready" if ready else "not_ready",
+        parts=PartsOut(database=database, inference=inference),
+    )
 
 
-@router.get("/metrics")
+@router.get(
+    "/metrics",
+    tags=["administration"],
+    responses={200: binary("text/plain", "Prometheus's text format"), **WITH_KEY},
+    dependencies=[Security(key)],
+    response_class=Response,
+)
 def metrics(parts: PartsDep) -> Response:
     """Return Prometheus's text format (administrator only)."""
     return Response(parts.metrics.text(), media_type="text/plain; version=0.0.4")

@@ -6,6 +6,7 @@ silent connections stay open until the process has no more files to open.
 
 import asyncio
 import json
+import socket
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -57,6 +58,20 @@ def server_config(app: ASGIApp, settings: ApiSettings, **changes: Any) -> uvicor
         timeout_graceful_shutdown=5,
         **changes,
     )
+
+
+def listening(settings: ApiSettings) -> list[socket.socket] | None:
+    """Return open sockets of the public and the admin port; None for one port, opened by uvicorn.
+
+    One server listens on both, so that limits on connections and the end of the process are one.
+    """
+    if settings.admin_port is None:
+        return None
+    places = (settings.api_host, settings.api_port), (settings.admin_host, settings.admin_port)
+    return [
+        socket.create_server(place, family=socket.AF_INET6 if ":" in place[0] else socket.AF_INET)
+        for place in places
+    ]
 
 
 def _protocol(limits: Limits) -> type["LimitedHttp"]:

@@ -1,8 +1,8 @@
 """Settings of the API process, read once by ``__main__``."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, IPvAnyNetwork, SecretStr, StringConstraints
+from pydantic import Field, IPvAnyNetwork, SecretStr, StringConstraints, model_validator
 
 from shared.settings import (
     BrokerSettings,
@@ -34,6 +34,9 @@ class ApiSettings(
     """Keeps the tenants' prefix caches apart; every API process must have the same one."""
     api_host: str = "127.0.0.1"
     api_port: int = Field(8000, ge=0, le=65535)
+    admin_host: str = "127.0.0.1"
+    admin_port: int | None = Field(None, ge=1, le=65535)
+    """Where /admin and /metrics are answered, and nothing else; unset: on the one port."""
     trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
     """Addresses and networks of proxies whose ``X-Forwarded-For`` says who the client is."""
     database_connections: int = Field(20, ge=1)
@@ -77,3 +80,9 @@ class ApiSettings(
     """A stream ends when its reader has taken nothing of what waits for it for this long."""
     inference_timeout_seconds: Seconds = 600
     """Longest silence of the inference service within one answer."""
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.admin_port == self.api_port:
+            raise ValueError("admin_port must be another port than api_port")
+        return self

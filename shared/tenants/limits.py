@@ -29,7 +29,10 @@ class Limits(BaseModel):
 class OwnLimits(BaseModel):
     """What an administrator sets for one tenant; what is absent or null is the deployment's."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"requests_per_minute": 600, "queued_jobs": 10}]},
+    )
 
     requests_per_minute: Amount | None = None
     tokens_per_minute: Amount | None = None

@@ -14,17 +14,19 @@ from services.api.admin import service
 from services.api.admin.action_log import AdminKeyDep, log_action
 from services.api.admin.jobs.routes import router as job_routes
 from services.api.admin.schemas import KeyOut, NewKeyOut, NewTenantOut, TenantIn, TenantOut
+from services.api.contract import errors
 from services.api.deps import PartsDep, SystemSessionDep
 from services.api.json_body import ApiRoute
 from services.api.pagination import Cursor, Limit, Listing, id_of
+from shared.errors import Conflict, NotFound, UnsupportedMediaType
 from shared.telemetry import log_event
 from shared.tenants.limits import Limits, OwnLimits
 
-router = APIRouter(prefix="/admin", route_class=ApiRoute)
+router = APIRouter(prefix="/admin", tags=["administration"], route_class=ApiRoute)
 router.include_router(job_routes)
 
 
-@router.post("/tenants", status_code=201)
+@router.post("/tenants", status_code=201, responses=errors(Conflict, UnsupportedMediaType))
 def create_tenant(
     body: TenantIn, admin_key: AdminKeyDep, session: SystemSessionDep
 ) -> NewTenantOut:
@@ -48,13 +50,13 @@ def list_tenants(
     return Listing(data=[TenantOut.of(row) for row in rows], has_more=has_more)
 
 
-@router.get("/tenants/{tenant_id}/limits")
+@router.get("/tenants/{tenant_id}/limits", responses=errors(NotFound))
 def show_limits(tenant_id: str, parts: PartsDep, session: SystemSessionDep) -> Limits:
     """Show what a tenant may use: its own limits over the deployment's."""
     return parts.settings.limits_of(service.find_tenant(session, tenant_id).limits)
 
 
-@router.put("/tenants/{tenant_id}/limits")
+@router.put("/tenants/{tenant_id}/limits", responses=errors(NotFound, UnsupportedMediaType))
 def set_limits(
     *,
     tenant_id: str,
@@ -69,7 +71,7 @@ def set_limits(
     return parts.settings.limits_of(own)
 
 
-@router.patch("/tenants/{tenant_id}/limits")
+@router.patch("/tenants/{tenant_id}/limits", responses=errors(NotFound, UnsupportedMediaType))
 def change_limits(
     *,
     tenant_id: str,
@@ -84,7 +86,7 @@ def change_limits(
     return parts.settings.limits_of(own)
 
 
-@router.post("/tenants/{tenant_id}/keys", status_code=201)
+@router.post("/tenants/{tenant_id}/keys", status_code=201, responses=errors(NotFound))
 def create_key(tenant_id: str, admin_key: AdminKeyDep, session: SystemSessionDep) -> NewKeyOut:
     """Create a further key for a tenant."""
     tenant = service.find_tenant(session, tenant_id)
@@ -94,7 +96,7 @@ def create_key(tenant_id: str, admin_key: AdminKeyDep, session: SystemSessionDep
     return NewKeyOut.of_new(key, secret)
 
 
-@router.get("/tenants/{tenant_id}/keys")
+@router.get("/tenants/{tenant_id}/keys", responses=errors(NotFound))
 def list_keys(
     tenant_id: str,
     session: SystemSessionDep,
@@ -106,7 +108,7 @@ def list_keys(
     return Listing(data=[KeyOut.of(row) for row in rows], has_more=has_more)
 
 
-@router.delete("/keys/{key_id}")
+@router.delete("/keys/{key_id}", responses=errors(NotFound))
 def revoke_key(key_id: str, admin_key: AdminKeyDep, session: SystemSessionDep) -> KeyOut:
     """Revoke a tenant's key; it stops working within seconds."""
     key = service.revoke_key(session, key_id)

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from shared.tenants.models import ApiKey, Tenant
 
@@ -17,6 +17,8 @@ TenantName = Annotated[
 
 class TenantIn(BaseModel):
     """A company to be."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "acme"}]})
 
     name: TenantName
 

@@ -4,7 +4,7 @@ Clients write down OpenAI's defaults, and send hints for OpenAI's cache and bill
 change the answer is refused by name, because nothing is ever dropped in silence.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,19 @@ MISSING: dict[str, Missing] = {
     "min_tokens": Missing(_SAMPLING, (0,)),
     "extra_body": Missing("Send the fields of extra_body beside the others", ({},)),
 }
+
+
+def described(example: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
+    """Return what adds to a body's JSON schema an example, and what is accepted without effect."""
+
+    def add(schema: dict[str, Any]) -> None:
+        schema["examples"] = [example]
+        for name in sorted(HINTS):
+            schema["properties"].setdefault(name, {"description": "Changes nothing."})
+        for name, missing in MISSING.items():
+            schema["properties"].setdefault(name, {"enum": [*missing.neutral, None]})
+
+    return add
 
 
 def without_neutral(asked: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:

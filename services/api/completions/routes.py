@@ -4,19 +4,36 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
 
 from services.api.completions import service
+from services.api.completions.answer_schemas import ChatCompletion, TextCompletion
 from services.api.completions.answers import CHAT, TEXT, Shape
 from services.api.completions.connection import while_connected
 from services.api.completions.schemas import ChatIn, CompletionIn, CompletionOptions
+from services.api.contract import Responses, errors
 from services.api.deps import LimitsDep, Parts, PartsDep, TenantDep
 from services.api.json_body import ApiRoute
 from services.api.rate_limits import Allowance
+from shared.errors import Conflict, NotFound, RateLimited, UnsupportedMediaType
 
-router = APIRouter(route_class=ApiRoute)
+router = APIRouter(tags=["completions"], route_class=ApiRoute)
 
 
-@router.post("/chat/completions")
+EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
+
+
+def _responses(answer: type[BaseModel]) -> Responses:
+    well = {
+        "model": answer,
+        "description": "The answer; with `stream` in events, the last one `[DONE]`",
+        "content": {"text/event-stream": {"itemSchema": EVENT}},
+    }
+    refusals = errors(NotFound, Conflict, UnsupportedMediaType, RateLimited)
+    return {200: well, **refusals}
+
+
+@router.post("/chat/completions", responses=_responses(ChatCompletion))
 async def chat(
     body: ChatIn, request: Request, parts: PartsDep, tenant_id: TenantDep, limits: LimitsDep
 ) -> Response:
@@ -25,7 +42,7 @@ async def chat(
     return await _complete(request, parts, allowance, CHAT, body)
 
 
-@router.post("/completions")
+@router.post("/completions", responses=_responses(TextCompletion))
 async def complete(
     body: CompletionIn, request: Request, parts: PartsDep, tenant_id: TenantDep, limits: LimitsDep
 ) -> Response:

@@ -11,12 +11,13 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from services.api.completions.neutral import without_neutral
+from services.api.completions.neutral import described, without_neutral
 from services.api.errors import UNSUPPORTED
 from shared.errors import InvalidRequest
 
@@ -112,6 +113,9 @@ class TextPart(_Asked):
     """A hint that some clients add; there is nothing to steer here."""
 
 
+Empty = Annotated[Any, WithJsonSchema({"enum": [None, False, "", [], {}]})]
+
+
 class ChatMessage(_Asked):
     """One turn. The keys after ``name`` come back from answers, here always empty."""
 
@@ -120,12 +124,12 @@ class ChatMessage(_Asked):
     name: str | None = None
     annotations: Any = None
     """Links into the text of an answer; nothing reads them."""
-    refusal: Any = None
-    reasoning_content: Any = None
-    audio: Any = None
-    function_call: Any = None
-    tool_calls: Any = None
-    tool_call_id: Any = None
+    refusal: Empty = None
+    reasoning_content: Empty = None
+    audio: Empty = None
+    function_call: Empty = None
+    tool_calls: Empty = None
+    tool_call_id: Empty = None
 
     @model_validator(mode="before")
     @classmethod
@@ -187,6 +191,17 @@ class ResponseFormat(_Asked):
 class ChatIn(CompletionOptions):
     """The body of POST /v1/chat/completions."""
 
+    model_config = ConfigDict(
+        json_schema_extra=described(
+            {
+                "model": "smollm2-135m-instruct",
+                "messages": [{"role": "user", "content": "How long is the warranty?"}],
+                "temperature": 0,
+                "max_completion_tokens": 64,
+            }
+        )
+    )
+
     messages: list[ChatMessage] = Field(min_length=1, max_length=1000)
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool = False
@@ -219,6 +234,16 @@ Prompt = Annotated[str, StringConstraints(min_length=1)]
 
 class CompletionIn(CompletionOptions):
     """The body of POST /v1/completions."""
+
+    model_config = ConfigDict(
+        json_schema_extra=described(
+            {
+                "model": "smollm2-135m-instruct",
+                "prompt": "The warranty is",
+                "max_tokens": 16,
+            }
+        )
+    )
 
     prompt: Prompt | Annotated[list[Prompt], Field(min_length=1, max_length=MAX_SEQUENCES)]
     logprobs: int | None = Field(None, ge=0, le=5)

@@ -4,22 +4,23 @@ from typing import Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import FileResponse
 
 from services.api.completions.connection import while_connected
+from services.api.contract import binary, errors
 from services.api.deps import LimitsDep, PartsDep, SessionDep, TenantDep
 from services.api.files import service
+from services.api.files.content import Content, RangeNotSatisfiable
 from services.api.files.room import check_room
-from services.api.files.schemas import FileDeleted, FileOut
+from services.api.files.schemas import UPLOAD, FileDeleted, FileOut
 from services.api.files.upload import received
 from services.api.json_body import ApiRoute
-from services.api.pagination import Cursor, EndedListing, Order, id_of, page
-from shared.files.models import StoredFile
+from services.api.pagination import Cursor, EndedListing, Order, id_of
+from shared.errors import Conflict, InsufficientStorage, NotFound, RateLimited
 
-router = APIRouter(prefix="/files", route_class=ApiRoute)
+router = APIRouter(prefix="/files", tags=["files"], route_class=ApiRoute)
 
 
-@router.post("")
+@router.post("", responses=errors(RateLimited, InsufficientStorage), openapi_extra=UPLOAD)
 async def upload_file(
     request: Request, parts: PartsDep, tenant_id: TenantDep, limits: LimitsDep
 ) -> FileOut:
@@ -51,10 +52,7 @@ def list_files(
     order: Order = "desc",
 ) -> EndedListing[FileOut]:
     """List the tenant's files."""
-    query = service.visible(tenant_id)
-    if purpose is not None:
-        query = query.where(StoredFile.purpose == purpose)
-    rows, has_more = page(session, query, StoredFile.id, after=after, limit=limit, order=order)
+    rows, has_more = service.files(session, tenant_id, purpose, after, limit=limit, order=order)
     data = [FileOut.of(row) for row in rows]
     return EndedListing(
         data=data,
@@ -64,26 +62,34 @@ def list_files(
     )
 
 
-@router.get("/{file_id}")
+@router.get("/{file_id}", responses=errors(NotFound))
 def retrieve_file(file_id: str, tenant_id: TenantDep, session: SessionDep) -> FileOut:
     """Show one file."""
     return FileOut.of(service.find(session, tenant_id, file_id))
 
 
-@router.get("/{file_id}/content", response_class=FileResponse)
+@router.get(
+    "/{file_id}/content",
+    response_class=Content,
+    responses={
+        200: binary("application/octet-stream", "The whole file"),
+        206: binary("application/octet-stream", "The part that `Range` asks for"),
+        **errors(NotFound, RangeNotSatisfiable),
+    },
+)
 def file_content(
     file_id: str, parts: PartsDep, tenant_id: TenantDep, session: SessionDep
-) -> FileResponse:
+) -> Content:
     """Send the bytes as they were uploaded."""
     file = service.find(session, tenant_id, file_id)
-    return FileResponse(
+    return Content(
         service.raw_path(parts.store, file),
         media_type="application/octet-stream",
         filename=file.filename,
     )
 
 
-@router.delete("/{file_id}")
+@router.delete("/{file_id}", responses=errors(NotFound, Conflict))
 def delete_file(file_id: str, tenant_id: TenantDep, session: SessionDep) -> FileDeleted:
     """Delete one file, unless a live job uses it."""
     service.delete(session, tenant_id, file_id)

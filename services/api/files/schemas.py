@@ -8,6 +8,34 @@ from shared.files.models import StoredFile
 
 PURPOSES = ("fine-tune", "assistants", "batch", "vision", "user_data", "evals")
 """What a caller may upload for; only ``fine-tune`` is read, the others are kept as they are."""
+MIN_EXPIRY_SECONDS = 3600
+MAX_EXPIRY_SECONDS = 30 * 24 * 3600
+
+
+UPLOAD = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "purpose"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "purpose": {"enum": list(PURPOSES)},
+                        "expires_after[anchor]": {"enum": ["created_at"]},
+                        "expires_after[seconds]": {
+                            "type": "integer",
+                            "minimum": MIN_EXPIRY_SECONDS,
+                            "maximum": MAX_EXPIRY_SECONDS,
+                        },
+                    },
+                }
+            }
+        },
+    }
+}
+"""For the document: the body is read part by part, not by FastAPI."""
 
 
 class FileOut(BaseModel):

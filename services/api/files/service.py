@@ -3,6 +3,7 @@
 A file that a live job uses cannot be deleted. Deleting marks the row; the scheduler erases bytes.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from sqlalchemy import Engine, Select, func, or_, select
 from sqlalchemy.orm import Session
 
 from services.api.files.checking import FileChecks
-from services.api.files.schemas import PURPOSES
+from services.api.files.schemas import MAX_EXPIRY_SECONDS, MIN_EXPIRY_SECONDS, PURPOSES
 from services.api.files.upload import Upload
+from services.api.pagination import Order, page
 from shared.clock import now
 from shared.db import tenant_transaction
 from shared.errors import Conflict, InvalidRequest, NotFound
@@ -23,9 +25,6 @@ from shared.jobs.state import TERMINAL
 from shared.storage import LocalStore, publish_folder
 from shared.tenants.models import owned_by
 
-MIN_EXPIRY_SECONDS = 3600
-MAX_EXPIRY_SECONDS = 30 * 24 * 3600
-
 
 def visible(tenant_id: str) -> Select[StoredFile]:
     """Select a tenant's files that are neither deleted nor expired."""
@@ -33,6 +32,22 @@ def visible(tenant_id: str) -> Select[StoredFile]:
         StoredFile.deleted_at.is_(None),
         or_(StoredFile.expires_at.is_(None), StoredFile.expires_at > func.clock_timestamp()),
     )
+
+
+def files(
+    session: Session,
+    tenant_id: str,
+    purpose: str | None,
+    after: str | None,
+    *,
+    limit: int,
+    order: Order,
+) -> tuple[Sequence[StoredFile], bool]:
+    """Return a page of a tenant's files, perhaps of one purpose, and whether there are more."""
+    query = visible(tenant_id)
+    if purpose is not None:
+        query = query.where(StoredFile.purpose == purpose)
+    return page(session, query, StoredFile.id, after=after, limit=limit, order=order)
 
 
 def find(session: Session, tenant_id: str, file_id: str, param: str = "id") -> StoredFile:

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request
 from sqlalchemy.orm import Session
 
+from services.api.contract import errors
 from services.api.deps import LimitsDep, PartsDep, SessionDep, TenantDep
 from services.api.jobs import service
 from services.api.jobs.schemas import CheckpointOut, EventOut, JobIn, JobOut
@@ -14,12 +15,27 @@ from services.api.models.service import base_not_served, find_base
 from services.api.pagination import Cursor, EndedListing, Limit, Listing, id_of
 from shared.clock import now
 from shared.db import tenant_transaction
+from shared.errors import Conflict, NotFound, RateLimited, UnsupportedMediaType
 from shared.jobs.models import FineTuningJob
 
-router = APIRouter(prefix="/fine_tuning/jobs", route_class=ApiRoute)
+router = APIRouter(prefix="/fine_tuning/jobs", tags=["fine-tuning"], route_class=ApiRoute)
+
+METADATA_FILTER = {
+    "parameters": [
+        {
+            "name": "metadata",
+            "in": "query",
+            "style": "deepObject",
+            "explode": True,
+            "description": "Only jobs with these pairs; `metadata=null`: only those without any.",
+            "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+        }
+    ]
+}
+"""For the document: FastAPI knows no parameters with names of the caller's."""
 
 
-@router.post("")
+@router.post("", responses=errors(NotFound, Conflict, UnsupportedMediaType, RateLimited))
 def create_job(
     *,
     body: JobIn,
@@ -44,7 +60,7 @@ def create_job(
     return shown
 
 
-@router.get("")
+@router.get("", openapi_extra=METADATA_FILTER)
 def list_jobs(
     request: Request,
     tenant_id: TenantDep,
@@ -57,19 +73,19 @@ def list_jobs(
     return Listing(data=_shown(session, tenant_id, rows), has_more=has_more)
 
 
-@router.get("/{job_id}")
+@router.get("/{job_id}", responses=errors(NotFound))
 def retrieve_job(job_id: str, tenant_id: TenantDep, session: SessionDep) -> JobOut:
     """Show one job."""
     return _shown(session, tenant_id, [service.find(session, tenant_id, job_id)])[0]
 
 
-@router.post("/{job_id}/cancel")
+@router.post("/{job_id}/cancel", responses=errors(NotFound, Conflict))
 def cancel_job(job_id: str, tenant_id: TenantDep, session: SessionDep) -> JobOut:
     """Cancel a job."""
     return _shown(session, tenant_id, [service.cancel(session, tenant_id, job_id)])[0]
 
 
-@router.post("/{job_id}/resume")
+@router.post("/{job_id}/resume", responses=errors(NotFound, Conflict))
 def resume_job(job_id: str, parts: PartsDep, tenant_id: TenantDep) -> JobOut:
     """Let a paused job go on; one that is trained is published without training again."""
     with tenant_transaction(parts.tenant_engine, tenant_id) as session:
@@ -78,7 +94,7 @@ def resume_job(job_id: str, parts: PartsDep, tenant_id: TenantDep) -> JobOut:
     return shown
 
 
-@router.get("/{job_id}/events")
+@router.get("/{job_id}/events", responses=errors(NotFound))
 def list_events(
     job_id: str,
     tenant_id: TenantDep,
@@ -91,7 +107,7 @@ def list_events(
     return Listing(data=[EventOut.of(row) for row in rows], has_more=has_more)
 
 
-@router.get("/{job_id}/checkpoints")
+@router.get("/{job_id}/checkpoints", responses=errors(NotFound))
 def list_checkpoints(
     job_id: str,
     tenant_id: TenantDep,

@@ -46,6 +46,24 @@ class Lora(_Asked):
 class JobIn(_Asked):
     """A fine-tuning job to be."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "smollm2-135m-instruct",
+                    "training_file": "file-01KAXJ3W8N1V7S9QZ4T5R6M2CD",
+                    "suffix": "support",
+                    "seed": 1,
+                    "method": {
+                        "type": "supervised",
+                        "supervised": {"hyperparameters": {"n_epochs": 3}},
+                    },
+                    "metadata": {"team": "support"},
+                }
+            ]
+        }
+    )
+
     model: str = Field(max_length=200)
     training_file: str = Field(max_length=48)
     validation_file: str | None = Field(None, max_length=48)

@@ -2,13 +2,15 @@
 
 from fastapi import APIRouter
 
+from services.api.contract import errors
 from services.api.deps import Parts, PartsDep, SessionDep, TenantDep
 from services.api.json_body import ApiRoute
 from services.api.models import service
 from services.api.models.schemas import ModelDeleted, ModelList, ModelOut
 from shared.adapters.models import Adapter
+from shared.errors import NotFound
 
-router = APIRouter(prefix="/models", route_class=ApiRoute)
+router = APIRouter(prefix="/models", tags=["models"], route_class=ApiRoute)
 
 
 @router.get("")
@@ -19,7 +21,7 @@ def list_models(parts: PartsDep, tenant_id: TenantDep, session: SessionDep) -> M
     return ModelList(data=[ModelOut.of_base(base), *own] if base else own)
 
 
-@router.get("/{model:path}")
+@router.get("/{model:path}", responses=errors(NotFound))
 def retrieve_model(
     model: str, parts: PartsDep, tenant_id: TenantDep, session: SessionDep
 ) -> ModelOut:
@@ -30,7 +32,7 @@ def retrieve_model(
     return _shown(parts, service.find_adapter(session, tenant_id, model))
 
 
-@router.delete("/{model:path}")
+@router.delete("/{model:path}", responses=errors(NotFound))
 def delete_model(
     model: str, parts: PartsDep, tenant_id: TenantDep, session: SessionDep
 ) -> ModelDeleted:

@@ -11,11 +11,13 @@ from fastapi import APIRouter, Query
 from services.api.admin.action_log import AdminKeyDep, log_action
 from services.api.admin.jobs import service
 from services.api.admin.jobs.schemas import AdminJobOut
+from services.api.contract import errors
 from services.api.deps import PartsDep, SystemSessionDep
 from services.api.jobs.schemas import EventOut
 from services.api.json_body import ApiRoute
 from services.api.pagination import Cursor, Limit, Listing, id_of
 from shared.db import transaction
+from shared.errors import Conflict, NotFound
 from shared.jobs.state import State
 from shared.telemetry import log_event
 
@@ -35,7 +37,7 @@ def admin_list_jobs(
     return Listing(data=[AdminJobOut.of(row) for row in rows], has_more=has_more)
 
 
-@router.get("/{job_id}/events")
+@router.get("/{job_id}/events", responses=errors(NotFound))
 def admin_list_events(
     job_id: str,
     session: SystemSessionDep,
@@ -47,7 +49,7 @@ def admin_list_events(
     return Listing(data=[EventOut.of(row) for row in rows], has_more=has_more)
 
 
-@router.post("/{job_id}/cancel")
+@router.post("/{job_id}/cancel", responses=errors(NotFound, Conflict))
 def admin_cancel_job(job_id: str, admin_key: AdminKeyDep, session: SystemSessionDep) -> AdminJobOut:
     """Cancel a job."""
     job = service.cancel(session, job_id)
@@ -56,7 +58,7 @@ def admin_cancel_job(job_id: str, admin_key: AdminKeyDep, session: SystemSession
     return AdminJobOut.of(job)
 
 
-@router.post("/{job_id}/resume")
+@router.post("/{job_id}/resume", responses=errors(NotFound, Conflict))
 def admin_resume_job(job_id: str, admin_key: AdminKeyDep, parts: PartsDep) -> AdminJobOut:
     """Let a paused job go on; one that is trained is published without training again."""
     with transaction(parts.system_engine) as session:
