@@ -1,4 +1,4 @@
-"""A random Llama of 4 layers with a byte tokenizer; the trainer's engine and process around it."""
+"""A random Llama of 4 layers with a byte tokenizer; the trainer in this process, or in its own."""
 
 import json
 import os
@@ -16,8 +16,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from services.worker.spec import TrainerMessage, TrainSpec, trainer_message
-from services.worker.training.engine import Engine
 from services.worker.training.signals import Signals
+from services.worker.training.warm_trainer import WarmTrainer
 from shared.catalog import load_catalog
 from shared.jobs.hyperparameters import Hyperparameters
 
@@ -149,13 +149,13 @@ def silent(message: TrainerMessage) -> None:
 
 
 class Trainer:
-    """The engine in this process, with what it reported."""
+    """The warm trainer in this process, with what it reported."""
 
     def __init__(self, catalog: Path | None) -> None:
         self.messages: list[TrainerMessage] = []
         self.signals = Signals()
         self.on_message: Callable[[TrainerMessage], None] = silent
-        self.engine = Engine(load_catalog(catalog), self.signals, self._emit)
+        self.warm_trainer = WarmTrainer(load_catalog(catalog), self.signals, self._emit)
 
     def _emit(self, message: TrainerMessage) -> None:
         self.messages.append(message)
@@ -164,7 +164,7 @@ class Trainer:
     def train(self, spec: TrainSpec) -> Any:
         """Run ``spec`` and return its last message."""
         self.signals.clear()
-        self.engine.run(spec)
+        self.warm_trainer.run(spec)
         return self.messages[-1]
 
     def of(self, kind: str) -> list[Any]:

@@ -107,7 +107,7 @@ def test_long_rows_take_the_fused_attention_and_agree(
 
 def test_common_beginning_is_computed_once() -> None:
     pack = pack_of(rows(9, 5, 17, 8))
-    assert pack.head == 9
+    assert pack.shared == 9
     assert len(pack.token_ids) == 9 + 5 + 17 + 8
     assert pack.row_tokens == 3 * 9 + 5 + 17 + 8
 
@@ -115,7 +115,7 @@ def test_common_beginning_is_computed_once() -> None:
 def test_equal_rows_share_nothing_that_predicts_an_answer() -> None:
     row = rows(0, 10)[0]
     pack = pack_of([row, row])
-    assert pack.head == row.answers[0] - 1
+    assert pack.shared == row.answers[0] - 1
     assert len(set(pack.predicting.tolist())) == 6
 
 
@@ -193,7 +193,7 @@ def test_prefix_cache_gives_the_losses_of_the_whole_model(
     adapter = make_adapter(base, catalog)
     disturb(adapter)
     laid = gather(chosen, tmp_path)
-    cache = PrefixCache(base, laid, 2, silent, tmp_path, mode=mode, group_tokens=40)
+    cache = PrefixCache(base, laid, 2, silent, tmp_path, mode=mode, token_budget=40)
     pack = cache.pack([3, 0, 4])
     with torch.no_grad():
         cached = AdaptedModel(base, 2, adapter).final_states(cache, pack)
@@ -206,7 +206,7 @@ def test_states_in_a_mapped_file_are_the_same_bits_and_leave_no_file(
 ) -> None:
     chosen = gather(rows(9, 5, 17, 8, 12), tmp_path)
     memory, mapped = (
-        PrefixCache(base, chosen, 2, silent, tmp_path, mode=mode, group_tokens=40)
+        PrefixCache(base, chosen, 2, silent, tmp_path, mode=mode, token_budget=40)
         for mode in (Mode.MEMORY, Mode.FILE)
     )
     for members in ([3, 0], [1, 2, 0], [2]):  # a file's groups are computed when asked for
