@@ -223,8 +223,7 @@ def commit(
 def model_name(job: FineTuningJob, tenant: Tenant, adapter_id: str) -> str:
     """Return ``ft:base:org:suffix:8chars``; the company's name where it fits into a URL."""
     organization = tenant.name if _PLAIN_NAME.fullmatch(tenant.name) else tenant.id
-    suffix = (job.suffix or "").replace("/", "-")
-    return f"ft:{job.base_model}:{organization}:{suffix}:{adapter_id[-8:].lower()}"
+    return f"ft:{job.base_model}:{organization}:{job.suffix or ''}:{adapter_id[-8:].lower()}"
 
 
 def _differs(finding: Exception) -> AttemptFailed:

@@ -122,12 +122,12 @@ def test_a_fresh_start_and_other_conditions_are_remarked_upon():
     ("tenant", "suffix", "expected"),
     [
         ("acme-co", None, "ft:b:acme-co::abcdefgh"),
-        ("acme-co", "窓口 v1", "ft:b:acme-co:窓口 v1:abcdefgh"),
-        ("日本の会社", "a/b", "ft:b:org-1:a-b:abcdefgh"),
+        ("acme-co", "door-v1.2", "ft:b:acme-co:door-v1.2:abcdefgh"),
+        ("日本の会社", "door", "ft:b:org-1:door:abcdefgh"),
         ("a/b", None, "ft:b:org-1::abcdefgh"),
     ],
 )
-def test_a_models_name_has_no_slash_and_names_the_company_where_it_can(tenant, suffix, expected):
+def test_a_models_name_fits_into_a_url_and_names_the_company_where_it_can(tenant, suffix, expected):
     job = FineTuningJob(base_model="b", suffix=suffix)
     name = model_name(job, Tenant(id="org-1", name=tenant), "ad_01JD0000000000000ABCDEFGH")
     assert name == expected
