@@ -82,7 +82,7 @@ class MetricsSettings(TailorSettings):
 
 
 class JobTimings(TailorSettings):
-    """The job protocol's clocks. Fault tests divide all of them by one factor of at most 10."""
+    """The job protocol's clocks."""
 
     heartbeat_seconds: Seconds = 5
     """The supervisor renews its lease this often."""
@@ -104,17 +104,3 @@ class JobTimings(TailorSettings):
     """How long publication waits, keeping its lease, for an inference service that is away."""
     publish_give_up_seconds: Seconds = 24 * 3600
     """After so long of such attempts a trained job is paused; its adapter is kept."""
-
-    def divided(self, factor: float) -> dict[str, str]:
-        """Return the environment variables that set every clock to ``1/factor`` of its value."""
-        env = {}
-        for name in JobTimings.model_fields:
-            value = getattr(self, name)
-            if name == "log_level":
-                continue
-            if isinstance(value, tuple):
-                text = "[" + ",".join(str(seconds / factor) for seconds in value) + "]"
-            else:
-                text = str(value / factor)
-            env[f"TAILOR_{name.upper()}"] = text
-        return env

@@ -25,8 +25,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 from deploy.local import postgres as local_postgres
 from deploy.local import valkey as local_valkey
-from shared.settings import JobTimings
 from tests.running_stack import RunningStack
+from tests.timings import divided_timings
 
 REPOSITORY = Path(__file__).parents[1]
 FAULT_TIMINGS_DIVIDED_BY = 10
@@ -103,7 +103,7 @@ def fault_stack(request: pytest.FixtureRequest) -> Iterator[RunningStack]:
     The healthy one is stopped first: two vLLMs and a trainer are too much for two cores.
     """
     _stop_healthy(request.config)
-    stack = RunningStack(JobTimings().divided(FAULT_TIMINGS_DIVIDED_BY))
+    stack = RunningStack(divided_timings(FAULT_TIMINGS_DIVIDED_BY))
     try:
         stack.up()
         yield stack

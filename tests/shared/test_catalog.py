@@ -25,10 +25,11 @@ def test_a_base_model_outside_the_catalog_is_not_found():
     assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
 
 
-def test_there_is_a_japanese_capable_model_for_gpus_marked_untested():
-    entry = load_catalog().get("qwen2.5-1.5b-instruct")
-    assert "Japanese" in entry.description
-    assert not entry.tested
+def test_what_auto_asks_for_is_within_every_models_profile():
+    for entry in load_catalog():
+        assert entry.defaults.rank <= entry.profile.max_rank, entry.name
+        assert entry.profile.trained_layers, entry.name
+        assert entry.profile.modules, entry.name
 
 
 def test_weights_are_intact_only_when_their_hash_is_the_catalogs(tmp_path):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,6 @@ from services.worker.spec import ServedCheck
 from services.worker.training.lora import LoraWeights
 from services.worker.training.model import FrozenModel
 from services.worker.training.pack import Pack
-from services.worker.training.plan import buckets
 from services.worker.training.prefix import PrefixCache
 
 SERVED_ROWS = 16
@@ -32,34 +31,29 @@ class Score:
 
 @dataclass(frozen=True)
 class AdaptedModel:
-    """Base model with an optional adapter, run from the first trained layer on cached states."""
+    """Base model and adapter, run from the first trained layer on cached states."""
 
     base: FrozenModel
     first_layer: int
-    adapter: LoraWeights | None
+    adapter: LoraWeights
 
-    def final_states(self, cache: PrefixCache, pack: Pack) -> torch.Tensor:
-        """States [N, D] at the places that predict the pack's answer tokens."""
+    def final_states(self, cache: PrefixCache, pack: Pack, *, adapted: bool = True) -> torch.Tensor:
+        """States [N, D] at the places that predict the pack's answer tokens.
+
+        Those of the base model as it is, where not ``adapted``.
+        """
         layers = range(self.first_layer, len(self.base.layers))
-        return self.base.run(cache.states(pack), pack, layers, self.adapter)
-
-    def without_adapter(self) -> "AdaptedModel":
-        """The base model as it is."""
-        return replace(self, adapter=None)
+        adapter = self.adapter if adapted else None
+        return self.base.run(cache.states(pack), pack, layers, adapter)
 
 
 @torch.no_grad()
-def evaluate(
-    model: AdaptedModel,
-    cache: PrefixCache,
-    token_budget: int,
-    working: Callable[[int, int], None],
-) -> Score:
+def evaluate(model: AdaptedModel, cache: PrefixCache, working: Callable[[int, int], None]) -> Score:
     """Score all rows of ``cache``; ``working`` is called before each micro-batch with the rows done
     and all rows.
     """
     total, right, tokens, done = 0.0, 0, 0, 0
-    for members in buckets(range(len(cache.rows)), cache.lengths, token_budget):
+    for members in cache.micro_batches(range(len(cache.rows))):
         working(done, len(cache.rows))
         done += len(members)
         pack = cache.pack(members)
@@ -100,8 +94,11 @@ def _check(member: int, model: AdaptedModel, cache: PrefixCache, limit: int) -> 
     pack = cache.pack([member])
     first = len(pack.targets) - (end - start)
     adapter, base = (
-        each.base.logprobs(each.final_states(cache, pack), pack.targets)[first : first + kept]
-        for each in (model, model.without_adapter())
+        model.base.logprobs(states, pack.targets)[first : first + kept]
+        for states in (
+            model.final_states(cache, pack),
+            model.final_states(cache, pack, adapted=False),
+        )
     )
     return ServedCheck(
         token_ids=tuple(row.token_ids[: start + kept].tolist()),

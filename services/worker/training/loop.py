@@ -5,12 +5,10 @@ that goes on from a checkpoint ends with the same bits as one that was never int
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import isfinite
 
-import torch
 from torch import Tensor
 
 from services.worker.spec import (
@@ -21,14 +19,13 @@ from services.worker.spec import (
 )
 from services.worker.training.checkpoint import Checkpoint, RunState, Shelf
 from services.worker.training.evaluate import AdaptedModel, Score, evaluate
-from services.worker.training.lora import LoraWeights
-from services.worker.training.plan import Plan, buckets, learning_rate
+from services.worker.training.optimizer import Optimizer
+from services.worker.training.plan import Plan, learning_rate
 from services.worker.training.prefix import PrefixCache
 from services.worker.training.report import Reporter
 from services.worker.training.signals import Interrupted
 
 CLIP_NORM = 1.0
-BETAS = (0.9, 0.999)
 
 
 class NonFiniteLoss(Exception):
@@ -37,22 +34,21 @@ class NonFiniteLoss(Exception):
 
 @dataclass
 class Run:
-    """One attempt: what it trains, on what, how far it is, and how it reports."""
+    """One attempt: what it trains and on what, how far it is, and where it says so."""
 
     model: AdaptedModel
-    adapter: LoraWeights
     train: PrefixCache
     validation: PrefixCache
     plan: Plan
+
+    optimizer: Optimizer
     state: RunState
     best: dict[str, Tensor]
     """The best checkpoint's factors; empty before the first epoch's evaluation."""
-    moments: dict[str, Tensor]
+
     shelf: Shelf
     checkpoint_seconds: float
-    token_budget: int
     report: Reporter
-    clock: Callable[[], float] = time.monotonic
 
 
 def train(run: Run) -> bool:
@@ -62,9 +58,8 @@ def train(run: Run) -> bool:
     """
     state, plan = run.state, run.plan
     patience = state.identity.hyperparameters.early_stopping_patience
-    optimizer = _optimizer(run)
-    pace = _Pace(run.clock(), state.step)
-    last_saved = run.clock()
+    pace = _Pace(state.step)
+    last_saved = time.monotonic()
     try:
         if state.step == 0:
             _evaluate(run)  # the base model's own figures
@@ -72,17 +67,17 @@ def train(run: Run) -> bool:
         for epoch in range(plan.epoch_of(max(state.step, 1)), plan.n_epochs + 1):
             last_step = epoch * plan.steps_per_epoch
             for step in range(state.step + 1, last_step + 1):
-                _step(run, optimizer, pace)
+                pace.tokens += _step(run)
                 if step < last_step:
                     run.report.emit(pace.report(run))
-                    if run.clock() - last_saved >= run.checkpoint_seconds:
+                    if time.monotonic() - last_saved >= run.checkpoint_seconds:
                         _save(run)
-                        last_saved = run.clock()
+                        last_saved = time.monotonic()
             if state.evaluated_step < last_step:
                 _evaluate(run)
                 run.report.emit(pace.report(run))
                 _save(run)
-                last_saved = run.clock()
+                last_saved = time.monotonic()
             if last_step < plan.total_steps and state.evaluations_without_gain >= patience:
                 return True
         return False
@@ -92,14 +87,15 @@ def train(run: Run) -> bool:
         raise
 
 
-def _step(run: Run, optimizer: torch.optim.Optimizer, pace: "_Pace") -> None:
-    """One optimiser step; the weights change only after its last micro-batch."""
+def _step(run: Run) -> int:
+    """One optimiser step, after whose last micro-batch the weights change; return its tokens."""
     step = run.state.step + 1
     members = run.plan.batch(step)
     answer_tokens = sum(len(run.train.rows[member].answers) for member in members)
-    run.adapter.grad.zero_()
+    gradient = run.model.adapter.grad
+    gradient.zero_()
     total, right, row_tokens = 0.0, 0, 0
-    groups = buckets(members, run.train.lengths, run.token_budget)
+    groups = run.train.micro_batches(members)
     for done, group in enumerate(groups):
         run.report.working("training", done, len(groups))
         pack = run.train.pack(group)
@@ -109,14 +105,12 @@ def _step(run: Run, optimizer: torch.optim.Optimizer, pace: "_Pace") -> None:
         (loss / answer_tokens).backward()  # type: ignore[no-untyped-call]
         total, right = total + loss.item(), right + correct
         row_tokens += pack.row_tokens
-    norm = float(run.adapter.grad.norm())
+    norm = float(gradient.norm())
     if not (isfinite(total) and isfinite(norm)):
         raise NonFiniteLoss(f"The loss was no longer a finite number at step {step}.")
-    run.adapter.grad.mul_(min(1.0, CLIP_NORM / (norm + 1e-6)))
+    gradient.mul_(min(1.0, CLIP_NORM / (norm + 1e-6)))
     hyperparameters = run.state.identity.hyperparameters
-    optimizer.param_groups[0]["lr"] = learning_rate(step, run.plan.total_steps, hyperparameters)
-    optimizer.step()
-    run.adapter.refresh()
+    run.optimizer.step(learning_rate(step, run.plan.total_steps, hyperparameters))
     run.state.step = run.report.step = step
     run.state.trained_tokens += row_tokens
     run.state.history.append(
@@ -127,19 +121,19 @@ def _step(run: Run, optimizer: torch.optim.Optimizer, pace: "_Pace") -> None:
             train_accuracy=right / answer_tokens,
         )
     )
-    pace.tokens += row_tokens
+    return row_tokens
 
 
 def _evaluate(run: Run) -> None:
     """Score the validation rows, remember the best adapter, and report."""
     state = run.state
     working = partial(run.report.working, "evaluating")
-    score = evaluate(run.model, run.validation, run.token_budget, working)
+    score = evaluate(run.model, run.validation, working)
     if not isfinite(score.loss):
         raise NonFiniteLoss(f"The validation loss was not a finite number at step {state.step}.")
     best = _note(state, score)
     if best:
-        run.best = run.adapter.tensors()
+        run.best = run.model.adapter.tensors()
     run.report.emit(
         EvaluationMessage(
             step=state.step, epoch=state.epoch, loss=score.loss, accuracy=score.accuracy, best=best
@@ -180,42 +174,27 @@ def _save(run: Run) -> None:
     path = run.shelf.save(
         Checkpoint(
             state=run.state,
-            adapter=run.adapter.tensors(),
+            adapter=run.model.adapter.tensors(),
             best=run.best,
-            moments={name: moment.cpu() for name, moment in run.moments.items()},
+            moments=run.optimizer.moments(),
         ),
         run.plan.steps_per_epoch,
     )
     run.report.emit(CheckpointMessage(step=run.state.step, path=path))
 
 
-def _optimizer(run: Run) -> torch.optim.Optimizer:
-    """AdamW over the one flat buffer, going on from ``run.moments``."""
-    weights = run.adapter.weights
-    weights.grad = run.adapter.grad
-    optimizer = torch.optim.AdamW([weights], betas=BETAS, weight_decay=0.0, fused=True)
-    run.moments = run.moments or {
-        "exp_avg": torch.zeros_like(weights.data),
-        "exp_avg_sq": torch.zeros_like(weights.data),
-    }
-    run.moments = {name: moment.to(weights.device) for name, moment in run.moments.items()}
-    steps_done = torch.tensor(float(run.state.step), device=weights.device)
-    optimizer.state[weights] = {"step": steps_done, **run.moments}
-    return optimizer
-
-
 @dataclass
 class _Pace:
     """How fast this attempt goes, evaluations included."""
 
-    started: float
     first_step: int
     tokens: int = 0
+    started: float = field(default_factory=time.monotonic)
 
     def report(self, run: Run) -> ProgressMessage:
         """Progress after the step just done."""
         state = run.state
-        seconds = max(run.clock() - self.started, 1e-9)
+        seconds = max(time.monotonic() - self.started, 1e-9)
         per_step = seconds / max(1, state.step - self.first_step)
         return ProgressMessage(
             metrics=state.history[-1],

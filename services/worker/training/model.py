@@ -1,7 +1,9 @@
 """The frozen base model: Llama's and Qwen2's decoder on packed rows, with or without an adapter.
 
 Weights come from transformers; matrices that read the same input are stored side by side so that
-they are one product. Shapes: T packed tokens, D width, H query heads, G key heads, E head width.
+they are one product. Shapes: T packed tokens, of them S shared by the B rows, whose own tokens are
+padded to R each (pack.py); D width, H query heads, G key heads, E width of a head, N answer tokens,
+V vocabulary. H / G query heads read the same keys and values (grouped-query attention).
 """
 
 import hashlib
@@ -18,8 +20,8 @@ from transformers import AutoModelForCausalLM
 from services.worker.training.lora import FUSED, LoraWeights
 from services.worker.training.ops import (
     AdaptedProduct,
+    AnswerLoss,
     GatedSilu,
-    HeadLoss,
     Norm,
     Select,
     Spread,
@@ -117,13 +119,15 @@ class FrozenModel:
     def _layer(
         self, layer: Layer, states: Tensor, site: "_Site", adapter: LoraWeights | None
     ) -> Tensor:
+        """[T, D] → [T, D], or [N, D] where ``layer`` is the model's last."""
         normed = self._norm(states, layer.attention_norm)
-        mixed = self._attend(self._product(layer, "qkv", normed, adapter), site)
+        mixed = self._attend(self._product(layer, "qkv", normed, adapter), site)  # [T, H · E]
         if layer is self.layers[-1]:
+            # Behind the last attention no token reads another: only answers are looked at.
             mixed, states = (_tensor(Select, x, site.pack.predicting) for x in (mixed, states))
         states = states + self._product(layer, "o", mixed, adapter)
         normed = self._norm(states, layer.mlp_norm)
-        inner = _tensor(GatedSilu, self._product(layer, "gate_up", normed, adapter))
+        inner = _tensor(GatedSilu, self._product(layer, "gate_up", normed, adapter))  # [T, F]
         return states + self._product(layer, "down", inner, adapter)
 
     def _product(self, layer: Layer, key: str, x: Tensor, adapter: LoraWeights | None) -> Tensor:
@@ -139,30 +143,32 @@ class FrozenModel:
     def _attend(self, qkv: Tensor, site: "_Site") -> Tensor:
         """[T, (H + 2G) · E] → [T, H · E].
 
-        Tokens of the shared beginning (the pack's head, [S]) attend to it alone; a row's own tokens
-        to it and to themselves.
+        Tokens of the shared beginning attend to it alone; a row's own tokens to it and to the row's
+        own. So its keys and values are computed once and put before those of every row.
         """
         pack = site.pack
         tokens, sizes = qkv.shape[0], [self.heads, self.key_heads, self.key_heads]
-        qkv = qkv.view(tokens, sum(sizes), -1)
-        # Queries and keys are turned together, values not: they are the last G of the heads.
+        qkv = qkv.view(tokens, sum(sizes), -1)  # [T, H + 2G, E]
+        # Queries and keys are turned together, values not: they are the last G.
         turned = _rotate(qkv[:, : -self.key_heads], site.cos, site.sin)
         qkv = torch.cat([turned, qkv[:, -self.key_heads :]], dim=1)
-        head, own = qkv[: pack.head], qkv[pack.head :]
+        shared, own = qkv[: pack.shared], qkv[pack.shared :]  # [S, …], [T - S, …]
+        # Spread and split together: one copy instead of three, forward and backward.
         padded = _tensor(Spread, own, pack.spread, pack.collect)  # [B · R, H + 2G, E]
         padded = padded.view(len(pack.rows), -1, *own.shape[1:])  # [B, R, H + 2G, E]
-        _, head_keys, head_values = torch.split(head, sizes, dim=1)
         queries, keys, values = torch.split(padded, sizes, dim=2)
+        shared_queries, shared_keys, shared_values = torch.split(shared, sizes, dim=1)
         mixed = _attention(
             queries,  # [B, R, H, E]
-            _behind(head_keys, keys),  # [B, S + R, G, E]
-            _behind(head_values, values),
+            _behind(shared_keys, keys),  # [B, S + R, G, E]
+            _behind(shared_values, values),
             pack.mask,
         )
-        result = _tensor(Select, mixed.flatten(0, 1), pack.collect)  # [T - S, H, E]
-        if pack.head:
-            queries, keys, values = torch.split(head[None], sizes, dim=2)
-            first = _attention(queries, keys, values, pack.head_mask)
+        result = _tensor(Select, mixed.flatten(0, 1), pack.collect)  # [T - S, H, E], no padding
+        if pack.shared:
+            first = _attention(  # as one row of S tokens
+                shared_queries[None], shared_keys[None], shared_values[None], pack.shared_mask
+            )
             result = torch.cat([first[0], result])
         return result.reshape(tokens, -1)
 
@@ -172,7 +178,7 @@ class FrozenModel:
         ``states`` [N, D] as they leave the last layer.
         """
         normed = self._norm(states, self.final_norm)
-        loss, correct = _apply(HeadLoss, normed, self.lm_head, pack.targets)
+        loss, correct = _apply(AnswerLoss, normed, self.lm_head, pack.targets)
         return loss, int(correct)
 
     def logprobs(self, states: Tensor, targets: Tensor) -> Tensor:
@@ -227,14 +233,17 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def _behind(shared: Tensor, own: Tensor) -> Tensor:
-    """Put the head's [S, G, E] before each row's own [B, R, G, E]."""
+    """Put the shared [S, G, E] before each row's own [B, R, G, E]: [B, S + R, G, E]."""
     if not len(shared):
         return own
     return torch.cat([shared.expand(len(own), *shared.shape), own], dim=1)
 
 
 def _attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-    """[B, R, H, E] queries over [B, K, G, E] keys, ``mask`` [R, K] added to the scores."""
+    """[B, R, H, E] queries over [B, K, G, E] keys, ``mask`` [R, K] added to the scores.
+
+    softmax(Q Kᵀ / √E + mask) V for each query head; returns [B, R, H, E].
+    """
     if keys.shape[1] > SHORT_KEYS or keys.is_cuda:
         return functional.scaled_dot_product_attention(
             queries.transpose(1, 2),
@@ -245,13 +254,15 @@ def _attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> T
         ).transpose(1, 2)
     rows, own, _, width = queries.shape
     groups = keys.shape[2]
-    # All heads that share keys are one longer list of queries: [B · G, (H / G) · R, E]
+    # The H / G heads that read the same keys become one longer list of queries, so that keys and
+    # values are not copied for each head: [B, R, H, E] → [B · G, (H / G) · R, E].
     grouped = queries.reshape(rows, own, groups, -1, width).permute(0, 2, 3, 1, 4)
     grouped = grouped.reshape(rows * groups, -1, width) * width**-0.5
-    # [B · G, (H / G) · R, E] by [B · G, E, K]; the softmax in float32.
+    # [B · G, (H / G) · R, E] by [B · G, E, K]
     scores = torch.bmm(grouped, keys.permute(0, 2, 3, 1).reshape(rows * groups, width, -1))
-    scores = scores.view(rows * groups, -1, *mask.shape).float() + mask
-    shares = scores.softmax(-1).to(values.dtype).flatten(1, 2)
+    # The mask is the same for every row and head; the softmax is in float32, as in transformers.
+    scores = scores.view(rows * groups, -1, *mask.shape).float() + mask  # [B · G, H / G, R, K]
+    shares = scores.softmax(-1).to(values.dtype).flatten(1, 2)  # [B · G, (H / G) · R, K]
     mixed = torch.bmm(shares, values.transpose(1, 2).reshape(rows * groups, -1, width))
-    # [B · G, (H / G) · R, E] → [B, G, H / G, R, E] → [B, R, H, E]
+    # [B · G, (H / G) · R, E] → [B, G, H / G, R, E] → [B, R, G, H / G, E] → [B, R, H, E]
     return mixed.view(rows, groups, -1, own, width).permute(0, 3, 1, 2, 4).flatten(2, 3)

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from services.worker.training.lora import Part
 
-HEAD_CHUNK = 512
+LOGITS_CHUNK = 512
 """Answer tokens whose logits over the whole vocabulary exist at the same time."""
 
 
@@ -139,7 +139,7 @@ class Select(torch.autograd.Function):
         return grads[0].new_zeros(ctx.shape).index_copy_(0, places, grads[0]), None
 
 
-class HeadLoss(torch.autograd.Function):
+class AnswerLoss(torch.autograd.Function):
     """Cross entropy at the answer tokens, a chunk at a time, its gradient made on the way.
 
     The logits are the largest thing in training (a vocabulary of 49,152 per token): making the
@@ -147,21 +147,22 @@ class HeadLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the summed loss of [N, D] and the number of right first choices."""
+    def forward(ctx: Any, x: Tensor, lm_head: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the summed loss of [N, D] and how often the likeliest token was the right one."""
         loss = torch.zeros((), device=x.device)
         correct = torch.zeros((), dtype=torch.long, device=x.device)
         grads = []
-        for begin in range(0, len(x), HEAD_CHUNK):
-            part, wanted = x[begin : begin + HEAD_CHUNK], targets[begin : begin + HEAD_CHUNK]
-            logits = functional.linear(part, head).float()  # [n, V]
+        for begin in range(0, len(x), LOGITS_CHUNK):
+            end = begin + LOGITS_CHUNK
+            part, wanted = x[begin:end], targets[begin:end]  # [n, D], [n]
+            logits = functional.linear(part, lm_head).float()  # [n, V]
             correct += (logits.argmax(-1) == wanted).sum()
             logprobs = logits.log_softmax(-1)
             loss -= logprobs.gather(1, wanted[:, None]).sum()
             if ctx.needs_input_grad[0]:
                 grad = logprobs.exp_()  # softmax - one-hot
                 grad[torch.arange(len(wanted), device=x.device), wanted] -= 1
-                grads.append(grad.to(x.dtype) @ head)
+                grads.append(grad.to(x.dtype) @ lm_head)
         ctx.grad = torch.cat(grads) if grads else None
         ctx.mark_non_differentiable(correct)
         return loss, correct

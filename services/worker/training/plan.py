@@ -58,10 +58,13 @@ def _order(rows: int, seed: int, epoch: int) -> "array[int]":
 def buckets(members: Sequence[int], lengths: Lengths, token_budget: int) -> list[list[int]]:
     """Group rows of similar length so that rows × longest row stays within ``token_budget``.
 
-    A row longer than the budget is a group of its own. Ties are broken by row number.
+    That product is what attention computes, padding included: rows of one length pad little. A row
+    longer than the budget is a group of its own. Ties are broken by row number, so that the groups
+    depend on ``members`` alone and not on their order.
     """
     groups: list[list[int]] = []
     for row in sorted(members, key=lambda member: (lengths[member], member)):
+        # Rows come by length: this one would be the longest of the group it joins.
         if groups and (len(groups[-1]) + 1) * lengths[row] <= token_budget:
             groups[-1].append(row)
         else:

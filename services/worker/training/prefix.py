@@ -24,8 +24,8 @@ from services.worker.training.pack import Pack, make_pack
 from services.worker.training.plan import buckets
 from services.worker.training.rows import TokenRows
 
-GROUP_TOKENS = 2048
-"""Padded tokens per group when the states are computed; part of what a resume must repeat."""
+TOKEN_BUDGET = 2048
+"""Padded tokens computed at once, before ``micro_batch_divisor``; flags are polled in between."""
 MEMORY_BUDGET_BYTES = 512 << 20
 """More than this never stays in memory."""
 _CGROUP = Path("/sys/fs/cgroup")
@@ -82,9 +82,11 @@ class PrefixCache:
         folder: Path,
         *,
         mode: Mode = Mode.MEMORY,
-        group_tokens: int = GROUP_TOKENS,
+        token_budget: int = TOKEN_BUDGET,
     ) -> None:
         """``working`` is called with the rows done and all rows while states are computed.
+
+        ``token_budget`` limits the groups that states are computed in, and the micro-batches.
 
         States in memory are computed now, those in a file (nameless, in ``folder``) when their
         group is first asked for: a large job need not wait hours for its first step. Raises OSError
@@ -93,17 +95,17 @@ class PrefixCache:
         self.rows = rows
         self.lengths = rows.lengths
         self._base, self._first_layer, self._working = base, first_layer, working
+        self._token_budget = token_budget
         self._states: Tensor | None = None
         if mode.kept:
-            shape = (rows.tokens, base.embedding.shape[1])
+            shape = (rows.tokens, base.embedding.shape[1])  # as the rows lie end to end
             self._states = (
                 torch.empty(shape, dtype=base.dtype)
                 if mode is Mode.MEMORY
                 else _reserve(shape, base.dtype, folder)
             )
             self._groups = [
-                np.array(group, dtype=np.int32)
-                for group in buckets(range(len(rows)), self.lengths, group_tokens)
+                np.array(group, dtype=np.int32) for group in self.micro_batches(range(len(rows)))
             ]
             self._group_of = np.empty(len(rows), dtype=np.int32)
             for number, group in enumerate(self._groups):
@@ -112,6 +114,10 @@ class PrefixCache:
             self._rows_done = 0
         if mode is Mode.MEMORY:
             self._compute(range(len(self._groups)))
+
+    def micro_batches(self, members: Sequence[int]) -> list[list[int]]:
+        """Divide the rows numbered ``members`` into groups that are computed at once."""
+        return buckets(members, self.lengths, self._token_budget)
 
     def pack(self, members: Sequence[int]) -> Pack:
         """Lay out the rows numbered ``members``."""
@@ -126,6 +132,7 @@ class PrefixCache:
         return self._states.index_select(0, pack.source).to(self._base.device)
 
     def _run(self, pack: Pack) -> Tensor:
+        """Run the frozen layers, [T, D]."""
         return self._base.run(self._base.embed(pack), pack, range(self._first_layer))
 
     @torch.no_grad()
@@ -141,12 +148,16 @@ class PrefixCache:
             self._rows_done += len(pack.rows)
 
     def _keep(self, pack: Pack, states: Tensor) -> None:
-        """Store a computed group: of every row the shared head first, then its own tokens."""
+        """Store a computed group's [T, D]: for each row the shared tokens first, then its own.
+
+        Each row has a copy of what it shares: another pack may share more, less or nothing.
+        """
         assert self._states is not None  # noqa: S101  only kept states are computed by group
         for member, own in zip(pack.rows, pack.begins, strict=True):
             begin, end = self.rows.offsets[member], self.rows.offsets[member + 1]
-            self._states[begin : begin + pack.head] = states[: pack.head]
-            self._states[begin + pack.head : end] = states[own : own + end - begin - pack.head]
+            middle = begin + pack.shared
+            self._states[begin:middle] = states[: pack.shared]
+            self._states[middle:end] = states[own : own + end - middle]
 
 
 def _reserve(shape: tuple[int, int], dtype: torch.dtype, folder: Path) -> Tensor:

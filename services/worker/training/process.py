@@ -26,10 +26,10 @@ from services.worker.spec import (
 )
 from services.worker.training import checkpoint
 from services.worker.training.data import BadData
-from services.worker.training.engine import BadConfiguration, Engine
 from services.worker.training.loop import NonFiniteLoss
 from services.worker.training.report import Emit
 from services.worker.training.signals import Interrupted, Signals
+from services.worker.training.warm_trainer import BadConfiguration, WarmTrainer
 from shared.catalog import load_catalog
 from shared.errors import NotFound
 from shared.telemetry import configure_logging, log_context, log_event
@@ -51,11 +51,11 @@ def main() -> None:
     signals = Signals()
     specs: SimpleQueue[str] = SimpleQueue()
     threading.Thread(target=_listen, args=(specs, signals), daemon=True).start()
-    engine = Engine(load_catalog(arguments.catalog), signals, emit)
+    trainer = WarmTrainer(load_catalog(arguments.catalog), signals, emit)
     emit(ReadyMessage())
     while True:
         line = specs.get()
-        failure = _serve(engine, line, emit)
+        failure = _serve(trainer, line, emit)
         if failure is not None:
             emit(failure)
             out.flush()
@@ -91,7 +91,7 @@ def _listen(specs: "SimpleQueue[str]", signals: Signals) -> None:
     os._exit(0)
 
 
-def _serve(engine: Engine, line: str, emit: Emit) -> ErrorMessage | None:
+def _serve(trainer: WarmTrainer, line: str, emit: Emit) -> ErrorMessage | None:
     """Run one spec; return what made it fail."""
     try:
         spec = TrainSpec.model_validate_json(line)
@@ -99,7 +99,7 @@ def _serve(engine: Engine, line: str, emit: Emit) -> ErrorMessage | None:
         return ErrorMessage(code="bad_configuration", message="The job's description is malformed.")
     with log_context(job_id=spec.job_id):
         try:
-            engine.run(spec)
+            trainer.run(spec)
         except Interrupted:
             emit(
                 StoppedMessage(step=checkpoint.highest_step((spec.attempt_dir, *spec.resume_from)))

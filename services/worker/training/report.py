@@ -13,24 +13,18 @@ SILENCE_SECONDS = 1.0
 class Reporter:
     """Passes messages on; asked between two pieces of work, obeys requests and breaks silence."""
 
-    def __init__(
-        self,
-        emit: Emit,
-        poll: Callable[[], None],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, emit: Emit, poll: Callable[[], None]) -> None:
         """``poll`` raises Interrupted when the job must end."""
         self._emit = emit
         self._poll = poll
-        self._clock = clock
-        self._last = clock()
+        self._last = time.monotonic()
         self.step = 0
         """Last optimiser step done."""
 
     def emit(self, message: TrainerMessage) -> None:
         """Send ``message``."""
         self._emit(message)
-        self._last = self._clock()
+        self._last = time.monotonic()
 
     def working(self, phase: Phase, done: int, total: int) -> None:
         """Call between two pieces of work; raises Interrupted.
@@ -38,5 +32,5 @@ class Reporter:
         After a second without a message it says how much of ``total`` is ``done``.
         """
         self._poll()
-        if self._clock() - self._last >= SILENCE_SECONDS:
+        if time.monotonic() - self._last >= SILENCE_SECONDS:
             self.emit(PreparingMessage(phase=phase, done=done, total=total, step=self.step))

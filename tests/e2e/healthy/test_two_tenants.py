@@ -123,13 +123,14 @@ def test_the_job_shows_numbers_for_auto_and_its_result_file_is_a_csv(kamome):
     assert len(lines) > 1
 
 
-def test_a_callable_checkpoint_answers(kamome):
+def test_the_newest_callable_checkpoint_answers_what_was_taught(kamome):
     checkpoints = list(kamome.client.fine_tuning.jobs.checkpoints.list(kamome.job_id))
-    assert checkpoints
+    name = checkpoints[0].fine_tuned_model_checkpoint
     answer = kamome.client.chat.completions.create(
-        model=checkpoints[0].fine_tuned_model_checkpoint, messages=MESSAGES, max_tokens=4
+        model=name, messages=MESSAGES, temperature=0, max_tokens=24
     )
-    assert answer.choices
+    assert answer.model == name
+    assert KAMOME.code in answer.choices[0].message.content
 
 
 def test_a_deleted_model_is_gone_at_once_and_others_go_on(stack):

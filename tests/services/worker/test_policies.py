@@ -128,7 +128,7 @@ def test_a_fresh_start_and_other_conditions_are_remarked_upon():
         ("a/b", None, "ft:b:org-1::abcdefgh"),
     ],
 )
-def test_a_models_name_has_no_slash_and_names_the_company_where_it_can(tenant, suffix, expected):
+def test_a_models_name_fits_into_a_url_and_names_the_company_where_it_can(tenant, suffix, expected):
     job = FineTuningJob(base_model="b", suffix=suffix)
     name = model_name(job, Tenant(id="org-1", name=tenant), "ad_01JD0000000000000ABCDEFGH")
     assert name == expected

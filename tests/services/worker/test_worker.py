@@ -8,7 +8,7 @@ from shared.storage import verify_manifest
 
 def test_a_rung_job_is_trained_published_and_callable(workshop):
     workshop.start_worker()
-    job_id = workshop.add_job(suffix="窓口")
+    job_id = workshop.add_job(suffix="door")
     workshop.ring()
     job = workshop.wait_for_end(job_id)
     assert job.state == State.SUCCEEDED, job.error
@@ -16,7 +16,7 @@ def test_a_rung_job_is_trained_published_and_callable(workshop):
     final, checkpoint = sorted(workshop.adapters(job_id), key=lambda row: row.kind, reverse=True)
     assert (final.kind, final.step) == ("final", 10)
     assert (checkpoint.kind, checkpoint.step) == ("checkpoint", 1)
-    assert final.model.startswith(f"ft:smollm2-135m-instruct:{job.tenant_id}:窓口:")
+    assert final.model.startswith(f"ft:smollm2-135m-instruct:{job.tenant_id}:door:")
     assert checkpoint.model == f"{final.model}:ckpt-step-1"
     meta = verify_manifest(workshop.store.adapter(final.id))
     assert (meta["job"], meta["attempt"], meta["data_sha256"]) == (job_id, 1, "d" * 64)

@@ -21,11 +21,11 @@ from shared.ids import new_id
 from shared.jobs.hyperparameters import Requested, resolve
 from shared.jobs.state import TERMINAL, State
 from shared.jobs.transitions import move
-from shared.settings import JobTimings
 from shared.storage import LocalStore
 from shared.task_queue import make_celery, ring, with_short_timeouts
 from tests.conftest import REPOSITORY, wait_until
 from tests.services.worker.inference_server import SECRET
+from tests.timings import divided_timings
 
 BASE = "smollm2-135m-instruct"
 FASTER = 5
@@ -59,7 +59,7 @@ class Workshop:
     def environment(self, **overrides) -> dict[str, str]:
         return (
             {name: value for name, value in os.environ.items() if "TAILOR" not in name}
-            | JobTimings().divided(self.faster)
+            | divided_timings(self.faster)
             | {
                 "PYTHONPATH": str(REPOSITORY),
                 "TAILOR_SYSTEM_DATABASE_URL": self.database_url,

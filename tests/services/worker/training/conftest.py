@@ -1,4 +1,4 @@
-"""A random Llama of 4 layers with a byte tokenizer; the trainer's engine and process around it."""
+"""A random Llama and Qwen2 of 4 layers with a byte tokenizer; the trainer here or in a process."""
 
 import json
 import os
@@ -13,11 +13,18 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from services.worker.spec import TrainerMessage, TrainSpec, trainer_message
-from services.worker.training.engine import Engine
+from services.worker.training.model import FrozenModel
 from services.worker.training.signals import Signals
+from services.worker.training.warm_trainer import WarmTrainer
 from shared.catalog import load_catalog
 from shared.jobs.hyperparameters import Hyperparameters
 
@@ -46,10 +53,8 @@ max_rank = 8
 """
 
 
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the base model, with its catalog beside it."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
+def save_tokenizer(folder: Path) -> int:
+    """Write a tokenizer of bytes with a ChatML template; return its number of words."""
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     words = special + sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={w: i for i, w in enumerate(words)}, merges=[]))
@@ -59,22 +64,56 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wrapped.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
     wrapped.chat_template = CHAT_TEMPLATE
     wrapped.save_pretrained(folder)
+    return len(words)
+
+
+SHAPE: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.3,
+    "dtype": "float32",
+}
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the base model, with its catalog beside it."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    words = save_tokenizer(folder)
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        initializer_range=0.3,
-        dtype="float32",
-    )
+    config = LlamaConfig(vocab_size=words, tie_word_embeddings=True, **SHAPE)
     LlamaForCausalLM(config).save_pretrained(folder)
     (folder.parent / "catalog.toml").write_text(CATALOG)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a Qwen2: with biases at q, k and v, and an output matrix of its own."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-qwen2"
+    words = save_tokenizer(folder)
+    torch.manual_seed(0)
+    model = Qwen2ForCausalLM(Qwen2Config(vocab_size=words, tie_word_embeddings=False, **SHAPE))
+    for name, parameter in model.named_parameters():
+        if name.endswith(".bias"):
+            torch.nn.init.normal_(parameter)  # they begin as zero, which would hide their lack
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session", params=["llama", "qwen2"])
+def base_dir(request: pytest.FixtureRequest, tiny: Path, tiny_qwen2: Path) -> Path:
+    """Folder of each of the two kinds of decoder."""
+    return tiny if request.param == "llama" else tiny_qwen2
+
+
+@pytest.fixture(scope="session")
+def base(base_dir: Path) -> FrozenModel:
+    return FrozenModel(base_dir, torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")
@@ -148,13 +187,13 @@ def silent(message: TrainerMessage) -> None:
 
 
 class Trainer:
-    """The engine in this process, with what it reported."""
+    """The warm trainer in this process, with what it reported."""
 
     def __init__(self, catalog: Path | None) -> None:
         self.messages: list[TrainerMessage] = []
         self.signals = Signals()
         self.on_message: Callable[[TrainerMessage], None] = silent
-        self.engine = Engine(load_catalog(catalog), self.signals, self._emit)
+        self.warm_trainer = WarmTrainer(load_catalog(catalog), self.signals, self._emit)
 
     def _emit(self, message: TrainerMessage) -> None:
         self.messages.append(message)
@@ -163,7 +202,7 @@ class Trainer:
     def train(self, spec: TrainSpec) -> Any:
         """Run ``spec`` and return its last message."""
         self.signals.clear()
-        self.engine.run(spec)
+        self.warm_trainer.run(spec)
         return self.messages[-1]
 
     def of(self, kind: str) -> list[Any]:

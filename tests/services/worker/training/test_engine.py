@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 from services.worker.spec import ServedCheck, TrainerMessage, TrainSpec
 from services.worker.training import evaluate, report
 from services.worker.training.data import BadData
-from services.worker.training.engine import BadConfiguration
 from services.worker.training.loop import NonFiniteLoss
 from services.worker.training.prefix import Room
 from services.worker.training.process import failure_message
 from services.worker.training.signals import Interrupted
+from services.worker.training.warm_trainer import BadConfiguration
 from shared.storage import verify_manifest
 from tests.services.worker.training.conftest import Trainer, chat, silent, write_rows
 
@@ -404,7 +404,7 @@ def test_a_changed_template_means_a_fresh_start_that_is_explained(
     trainer: Trainer, make_spec: MakeSpec
 ) -> None:
     folder = interrupted_attempt(trainer, make_spec)
-    warm = trainer.engine._warm
+    warm = trainer.warm_trainer._warm
     assert warm is not None
     warm.encoder.sha256 = "of another template"
     trainer.train(make_spec(attempt=51, resume_from=(folder,)))
@@ -459,7 +459,7 @@ def test_two_jobs_through_one_warm_trainer_are_as_if_alone(
 
 def test_a_changed_base_is_refused(trainer: Trainer, make_spec: MakeSpec) -> None:
     trainer.train(make_spec(attempt=1, n_epochs=1))
-    warm = trainer.engine._warm
+    warm = trainer.warm_trainer._warm
     assert warm is not None
     warm.frozen.layers[0].products["o"][0, 0] += 1
     with pytest.raises(RuntimeError, match="changed"):

@@ -15,9 +15,9 @@ import torch
 
 from services.worker.spec import TrainSpec
 from services.worker.training import checkpoint
-from services.worker.training.engine import BadConfiguration
 from services.worker.training.loop import NonFiniteLoss
 from services.worker.training.process import failure_message
+from services.worker.training.warm_trainer import BadConfiguration
 from shared.errors import NotFound
 from tests.services.worker.training.conftest import (
     PATIENCE_SECONDS,

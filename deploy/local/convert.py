@@ -1,6 +1,6 @@
-"""``python -m services.worker.training.convert GGUF FOLDER``: GGUF weights to bf16 safetensors.
+"""``python -m deploy.local.convert GGUF FOLDER``: GGUF weights to bf16 safetensors.
 
-Run once by set-up; it lies here because only this folder may import torch and transformers.
+Run once by set-up, in a process of its own: nothing else of deployment imports torch.
 """
 
 import sys

@@ -1,23 +1,15 @@
 """The warm trainer: one base model stays loaded; everything of a job is gone when it ends."""
 
 import gc
-import shutil
 from functools import partial
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from services.worker.spec import (
-    KEPT_EPOCH_ENDS,
-    CheckpointAdapter,
-    DoneMessage,
-    StartedMessage,
-    TrainSpec,
-)
+from services.worker.spec import DoneMessage, StartedMessage, TrainSpec
 from services.worker.training.checkpoint import (
     Checkpoint,
     Conditions,
@@ -26,19 +18,19 @@ from services.worker.training.checkpoint import (
     Shelf,
 )
 from services.worker.training.dataset import DataReader, DataSet
-from services.worker.training.evaluate import AdaptedModel, write_served_check
+from services.worker.training.evaluate import AdaptedModel
 from services.worker.training.loop import Run, train
-from services.worker.training.lora import LoraWeights, export
+from services.worker.training.lora import LoraWeights
 from services.worker.training.model import FrozenModel
+from services.worker.training.optimizer import Optimizer
 from services.worker.training.plan import PLAN_VERSION, Plan
-from services.worker.training.prefix import GROUP_TOKENS, Mode, PrefixCache, Room, choose_mode
+from services.worker.training.prefix import TOKEN_BUDGET, Mode, PrefixCache, Room, choose_mode
 from services.worker.training.report import Emit, Reporter
+from services.worker.training.results import Results, export_results
 from services.worker.training.signals import Signals
 from shared.catalog import BaseModelEntry, Catalog
 from shared.chat.encoder import ChatEncoder
 
-TOKEN_BUDGET = 2048
-"""Padded tokens of a micro-batch, before ``micro_batch_divisor``; the flags are polled between."""
 _VERSIONED = ("torch", "transformers", "peft", "safetensors")
 
 
@@ -58,7 +50,7 @@ class WarmBase(BaseModel):
     checksum: str
 
 
-class Engine:
+class WarmTrainer:
     """Runs one spec after the other on one base model."""
 
     def __init__(self, catalog: Catalog, signals: Signals, emit: Emit) -> None:
@@ -76,7 +68,7 @@ class Engine:
             raise BadConfiguration(f"The rank may be at most {entry.profile.max_rank}.")
         warm = self._base(spec)
         try:
-            self._train(spec, entry, warm)
+            _train(spec, entry, warm, Reporter(self._emit, self._signals.poll))
         finally:
             # The adapter, the rows and the prefix cache were locals of _train. An exception's
             # traceback holds them until it is caught; after an error the process ends.
@@ -99,75 +91,58 @@ class Engine:
             raise RuntimeError("the base model's weights have changed since they were loaded")
         return self._warm
 
-    def _train(self, spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase) -> None:
-        report = Reporter(self._emit, self._signals.poll)
-        scratch = spec.scratch_dir or spec.attempt_dir
-        reader = DataReader(warm.encoder, entry.context_length, scratch, report)
-        data = reader.read(spec.train_rows, spec.validation_rows)
-        base, numbers = warm.frozen, spec.hyperparameters
-        adapter = LoraWeights(
-            base.shapes,
-            entry.profile,
-            rank=numbers.rank,
-            alpha=numbers.alpha,
-            seed=spec.seed,
-            device=base.device,
-            dtype=base.dtype,
+
+def _train(spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase, report: Reporter) -> None:
+    """One job, from its rows to its adapter: read, resume, train, export."""
+    scratch = spec.scratch_dir or spec.attempt_dir
+    reader = DataReader(warm.encoder, entry.context_length, scratch, report)
+    data = reader.read(spec.train_rows, spec.validation_rows)
+    numbers = spec.hyperparameters
+    plan = Plan(len(data.train), numbers.batch_size, numbers.n_epochs, spec.seed)
+    identity = _identity(spec, entry, warm, data)
+    shelf = Shelf(spec.attempt_dir, spec.resume_from, identity)
+    mode = _mode(warm.frozen, data, numbers.n_epochs, scratch)
+    start, differs = _resume(spec, shelf, identity, mode)
+    first_step = report.step = start.state.step
+    report.emit(
+        StartedMessage(
+            step=first_step,
+            total_steps=plan.total_steps,
+            steps_per_epoch=plan.steps_per_epoch,
+            train_rows=len(data.train),
+            validation_rows=len(data.validation),
+            fresh_because=shelf.unfit,
+            differs=differs or None,
         )
-        plan = Plan(len(data.train), numbers.batch_size, numbers.n_epochs, spec.seed)
-        identity = _identity(spec, entry, warm, data)
-        shelf = Shelf(spec.attempt_dir, spec.resume_from, identity)
-        mode = _mode(base, data, numbers.n_epochs, scratch)
-        found, differs = _resume(spec, shelf, identity, mode)
-        if found.adapter:
-            adapter.load(found.adapter)
-        first_step = report.step = found.state.step
-        report.emit(
-            StartedMessage(
-                step=first_step,
-                total_steps=plan.total_steps,
-                steps_per_epoch=plan.steps_per_epoch,
-                train_rows=len(data.train),
-                validation_rows=len(data.validation),
-                fresh_because=shelf.unfit,
-                differs=differs or None,
-            )
-        )
-        train_cache, validation_cache = (
-            PrefixCache(
-                base,
-                rows,
-                entry.profile.first_trained_layer,
-                partial(report.working, "prefix"),
-                scratch,
-                mode=_kept_mode(found.state, mode),
-                group_tokens=max(1, GROUP_TOKENS // spec.micro_batch_divisor),
-            )
-            for rows in (data.train, data.validation)
-        )
-        run = Run(
-            model=AdaptedModel(base, entry.profile.first_trained_layer, adapter),
-            adapter=adapter,
-            train=train_cache,
-            validation=validation_cache,
-            plan=plan,
-            state=found.state,
-            best=found.best,
-            moments=found.moments,
-            shelf=shelf,
-            checkpoint_seconds=spec.checkpoint_seconds,
+    )
+    model = _adapted(spec, entry, warm.frozen, start)
+    train_cache, validation_cache = (
+        PrefixCache(
+            warm.frozen,
+            rows,
+            model.first_layer,
+            partial(report.working, "prefix"),
+            scratch,
+            mode=_kept_mode(start.state, mode),
             token_budget=max(1, TOKEN_BUDGET // spec.micro_batch_divisor),
-            report=report,
         )
-        stopped_early = train(run)
-        try:
-            done = _publish(spec, run, first_step, stopped_early, entry.context_length)
-        except Exception:
-            # Half an adapter helps nobody, least of all a disk that is full.
-            for folder in spec.attempt_dir.glob("adapter*"):
-                shutil.rmtree(folder)
-            raise
-        report.emit(done)
+        for rows in (data.train, data.validation)
+    )
+    run = Run(
+        model=model,
+        train=train_cache,
+        validation=validation_cache,
+        plan=plan,
+        optimizer=Optimizer(model.adapter, start.moments, first_step),
+        state=start.state,
+        best=start.best,
+        shelf=shelf,
+        checkpoint_seconds=spec.checkpoint_seconds,
+        report=report,
+    )
+    stopped_early = train(run)
+    files = export_results(spec, run, entry.context_length)
+    report.emit(_done(run, files, first_step, stopped_early))
 
 
 def _identity(spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase, data: DataSet) -> RunIdentity:
@@ -216,16 +191,26 @@ def _resume(
     return found, differs
 
 
-def _publish(
-    spec: TrainSpec, run: Run, first_step: int, stopped_early: bool, context_length: int
-) -> DoneMessage:
-    """Export the best adapter and the callable checkpoints into the attempt's folder."""
+def _adapted(
+    spec: TrainSpec, entry: BaseModelEntry, base: FrozenModel, start: Checkpoint
+) -> AdaptedModel:
+    """Put the job's adapter beside the base model: a new one, or that of ``start``."""
+    adapter = LoraWeights(
+        base.shapes,
+        entry.profile,
+        rank=spec.hyperparameters.rank,
+        alpha=spec.hyperparameters.alpha,
+        seed=spec.seed,
+        device=base.device,
+        dtype=base.dtype,
+    )
+    if start.adapter:
+        adapter.load(start.adapter)
+    return AdaptedModel(base, entry.profile.first_trained_layer, adapter)
+
+
+def _done(run: Run, files: Results, first_step: int, stopped_early: bool) -> DoneMessage:
     state = run.state
-    config = run.adapter.config(spec.base_model)
-    run.adapter.load(run.best)
-    export(spec.attempt_dir / "adapter", run.best, config)
-    check_file = spec.attempt_dir / "served_check.json"
-    write_served_check(check_file, run.model, run.validation, context_length)
     return DoneMessage(
         step=state.step,
         steps_this_attempt=state.step - first_step,
@@ -233,28 +218,13 @@ def _publish(
         best_step=state.best_step,
         stopped_early=stopped_early,
         trained_tokens=state.trained_tokens,
-        adapter_dir=spec.attempt_dir / "adapter",
+        adapter_dir=files.adapter,
         data_sha256=state.identity.data_sha256,
-        check_file=check_file,
-        checkpoints=tuple(_callable_checkpoints(spec, run, config)),
+        check_file=files.served_check,
+        checkpoints=files.checkpoints,
         history=tuple(state.history),
         base_loss=state.base_loss,
         base_accuracy=state.base_accuracy,
         final_loss=state.best_loss,
         final_accuracy=state.best_accuracy,
     )
-
-
-def _callable_checkpoints(
-    spec: TrainSpec, run: Run, config: dict[str, object]
-) -> list[CheckpointAdapter]:
-    """Export the kept end-of-epoch checkpoints of all attempts, newest last."""
-    exported = []
-    for found in islice(run.shelf.epoch_ends(run.plan.steps_per_epoch), KEPT_EPOCH_ENDS):
-        step = found.state.step
-        target = spec.attempt_dir / f"adapter-step-{step:09d}"
-        export(target, found.adapter, config)
-        exported.append(
-            CheckpointAdapter(step=step, path=target, metrics=run.state.history[step - 1])
-        )
-    return exported[::-1]

@@ -1,0 +1,53 @@
+"""What a finished training leaves in its attempt's folder, for the supervisor to publish."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from services.worker.spec import KEPT_EPOCH_ENDS, CheckpointAdapter, TrainSpec
+from services.worker.training.evaluate import write_served_check
+from services.worker.training.loop import Run
+from services.worker.training.lora import export
+
+
+@dataclass(frozen=True)
+class Results:
+    """Where they are."""
+
+    adapter: Path
+    served_check: Path
+    checkpoints: tuple[CheckpointAdapter, ...]
+
+
+def export_results(spec: TrainSpec, run: Run, context_length: int) -> Results:
+    """Write the best adapter, the callable checkpoints and the figures that serving must reproduce.
+
+    An error leaves no adapter: half a one helps nobody, least of all a disk that is full.
+    """
+    files = spec.attempt_dir
+    adapter = run.model.adapter
+    config = adapter.config(spec.base_model)
+    try:
+        adapter.load(run.best)
+        export(files / "adapter", run.best, config)
+        write_served_check(files / "served_check.json", run.model, run.validation, context_length)
+        checkpoints = tuple(_callable_checkpoints(files, run, config))
+    except Exception:
+        for folder in files.glob("adapter*"):
+            shutil.rmtree(folder)
+        raise
+    return Results(files / "adapter", files / "served_check.json", checkpoints[::-1])
+
+
+def _callable_checkpoints(
+    files: Path, run: Run, config: dict[str, Any]
+) -> Iterator[CheckpointAdapter]:
+    """Export the kept end-of-epoch checkpoints of all attempts, newest first."""
+    for found in islice(run.shelf.epoch_ends(run.plan.steps_per_epoch), KEPT_EPOCH_ENDS):
+        step = found.state.step
+        folder = files / f"adapter-step-{step:09d}"
+        export(folder, found.adapter, config)
+        yield CheckpointAdapter(step=step, path=folder, metrics=run.state.history[step - 1])
