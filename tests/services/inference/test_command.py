@@ -67,21 +67,22 @@ def test_only_our_plugin_is_loaded_and_nothing_is_fetched(settings: InferenceSet
     assert environment["TMPDIR"] == "/scratch"
 
 
-def test_vllms_lines_and_the_resolvers_are_json(settings: InferenceSettings) -> None:
-    environment = vllm_environment(settings, Path("/scratch"))
-    program = """
-import logging
-import vllm.logger
-from services.inference.resolver import _logger
-from shared.telemetry import log_event
+def test_what_vllms_processes_log_is_json_and_the_resolver_is_heard(
+    settings: InferenceSettings,
+) -> None:
+    path = vllm_environment(settings, Path("/scratch"))["VLLM_LOGGING_CONFIG_PATH"]
+    program = f"""
+import json, logging.config
+logging.config.dictConfig(json.load(open({path!r})))
 logging.getLogger("vllm.engine").info("loading %s", "weights")
-_logger.warning("an adapter is not served", extra=log_event("adapter_refused", adapter_id="ad_1"))
+logging.getLogger("vllm.tailor.resolver").warning("refused", extra={{"event": "adapter_refused"}})
+logging.getLogger("uvicorn.error").error("an exception")
+logging.getLogger("httpx").info("a request")
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     lines = [json.loads(line) for line in done.stderr.splitlines()]
-    assert {"loading weights"} == {line["message"] for line in lines if "event" not in line}
-    assert [line["adapter_id"] for line in lines if line.get("event") == "adapter_refused"] == [
-        "ad_1"
-    ]
+    assert [line["message"] for line in lines] == ["loading weights", "refused", "an exception"]
+    assert lines[1]["event"] == "adapter_refused"
+    assert {line["service"] for line in lines} == {"inference"}

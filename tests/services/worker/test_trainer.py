@@ -17,6 +17,7 @@ from services.worker.spec import (
 )
 from services.worker.trainer import Exited, Trainer, oom_kills
 from shared.jobs.hyperparameters import Hyperparameters
+from shared.telemetry import JsonFormatter
 from tests.conftest import REPOSITORY, wait_until
 from tests.services.worker.scripted_worker import SCRIPTED
 
@@ -110,6 +111,14 @@ def test_a_kill_by_the_kernel_for_memory_is_told_from_another(make_trainer, make
         trainer = make_trainer(count_oom_kills=counts.pop)
         end, _ = run(trainer, make_spec(script))
         assert end == Exited(-9, oom_killed=oom)
+
+
+def test_what_is_no_message_is_logged_without_its_text(make_trainer, make_spec, caplog):
+    script = '{"steps": 3, "faults": {"1": {"at": 2, "do": "nonsense"}}}'
+    run(make_trainer(), make_spec(script))
+    events = {record.event: JsonFormatter("worker").format(record) for record in caplog.records}
+    assert "json_invalid" in events["trainer_not_understood"]
+    assert "Loading weights" not in events["trainer_not_understood"]
 
 
 def test_the_kernels_counter_can_be_read_here():
