@@ -47,6 +47,8 @@ class Pool:
     def entitled(self, tenant: str, amount: int) -> bool:
         """Say whether the tenant may have so much more, as soon as there is so much."""
         held = self.held[tenant]
+        # With ratio r, a tenant that is alone stops at r/(1+r) = ``share`` of all; with a second it
+        # stops earlier, because the other's holding is missing from what is free.
         return not held or held + amount <= self.ratio * (self.free - amount)
 
     def take(self, tenant: str, amount: int) -> None:
@@ -89,6 +91,7 @@ class Admission:
         ticket = Ticket(self._arrivals, tenant, adapter, min(max(slots, 1), self._most))
         self._lanes.setdefault((tenant, adapter), {})[ticket.number] = ticket
         if not self._present[tenant]:
+            # Not zero: whoever comes back after a pause would be owed all the time it was away.
             self._served[tenant] = min(self._served.values(), default=0.0)
         self._present[tenant] += 1
         return ticket
@@ -126,6 +129,9 @@ class Admission:
         return self._slots.held[tenant]
 
     def _next(self, now: float) -> Ticket | None:
+        # Three questions, in this order: is it within its tenant's share (of what there is, free or
+        # not), does its adapter have or get a place, and whose turn is it? Only for the one whose
+        # turn it is are the slots counted that are free now.
         closing = self._closing(now)
         entitled = (t for t in self._heads() if self._slots.entitled(t.tenant, t.slots))
         ready = (ticket for ticket in entitled if self._fits(ticket, closing))
@@ -138,6 +144,7 @@ class Admission:
         return (next(iter(lane.values())) for lane in self._lanes.values())
 
     def _turn(self, ticket: Ticket) -> tuple[int, float, int]:
+        # Slots held now, service so far, arrival: the least is next.
         return self._slots.held[ticket.tenant], self._served[ticket.tenant], ticket.number
 
     def _fits(self, ticket: Ticket, closing: set[str]) -> bool:
@@ -166,7 +173,9 @@ class Admission:
         for tenant in (ticket.tenant for ticket in self._outside()):
             if len(closing) == len(spent):
                 break
+            # Whoever may open a place now needs nobody's.
             for adapter in () if self._may_open(tenant) else spent:
+                # Never of a tenant with as few: that would only turn the inequality round.
                 owner = self._places[adapter].owner
                 if adapter not in closing and (owner == tenant or held[owner] > held[tenant]):
                     closing.add(adapter)

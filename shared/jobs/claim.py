@@ -50,6 +50,7 @@ def _take(session: Session, job_id: str, owner: str) -> FineTuningJob:
         job_id,
         State.STARTING,
         "A worker has taken the job",
+        # Fences every earlier holder of the job: their writes carry a lower number.
         new_attempt=True,
         lease_owner=owner,
         lease_charged_at=func.clock_timestamp(),
@@ -67,15 +68,20 @@ def _best(queue: str, bases: Collection[str] | None) -> Select[str]:
             *served,
             FineTuningJob.queue == queue,
             FineTuningJob.state == State.QUEUED,
+            # The database's clock: those of the workers may differ.
             or_(
                 FineTuningJob.not_before.is_(None),
                 FineTuningJob.not_before <= func.clock_timestamp(),
             ),
         )
         .order_by(
-            # What runs will go on for a while, beside what it was charged for.
+            # Usage is charged with each heartbeat, so a job that was claimed just now has cost
+            # nothing yet. Counted as if it had run a while, it keeps a tenant's whole queue from
+            # being claimed in one moment by as many workers as are free.
             recent_usage() + RUNNING_SECONDS * _running_of_its_tenant(),
+            # Only among jobs of one tenant, or of tenants with equal usage.
             FineTuningJob.priority.desc(),
+            # Ids break the tie, so that the choice never depends on the plan of the query.
             FineTuningJob.created_at,
             FineTuningJob.id,
         )
