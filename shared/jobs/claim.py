@@ -68,7 +68,6 @@ def _best(queue: str, bases: Collection[str] | None) -> Select[str]:
             *served,
             FineTuningJob.queue == queue,
             FineTuningJob.state == State.QUEUED,
-            # The database's clock: those of the workers may differ.
             or_(
                 FineTuningJob.not_before.is_(None),
                 FineTuningJob.not_before <= func.clock_timestamp(),
