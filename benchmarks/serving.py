@@ -4,8 +4,8 @@
 
 Two vLLMs run one after the other: with its own CPU LoRA operation (the peer) and with ours. In each
 round base and adapter take turns, the order changing, so that a change of the machine's speed meets
-both; the ratio is the median of the rounds' ratios. Needs the base model in ``.models``. Engines
-are started by the tests' own code: neither tests nor benchmarks are shipped.
+both; the ratio is the median of the rounds' ratios. Needs the base model in ``.models``. The tests'
+own code starts the engines: neither tests nor benchmarks are shipped.
 """
 
 import argparse

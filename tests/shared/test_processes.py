@@ -57,6 +57,15 @@ def test_a_recorded_group_is_ended_even_when_its_leader_is_dead(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_process_that_nobody_has_waited_for_has_ended_all_the_same(
+    leader: subprocess.Popen[bytes],
+) -> None:
+    leader.kill()
+    os.waitid(os.P_PID, leader.pid, os.WEXITED | os.WNOWAIT)
+    assert [member.pid for member in group_members(leader.pid)] != []
+    assert leader.pid not in {member.pid for member in group_members(leader.pid)}
+
+
 def test_a_group_whose_number_was_given_to_others_is_left_alone(
     leader: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:

@@ -252,6 +252,7 @@ def test_a_waiting_job_is_cancelled_at_once(api: Api, tenant: Tenant, state: Sta
     cancelled = tenant.openai.fine_tuning.jobs.cancel(job["id"])
     assert cancelled.status == "cancelled", state
     assert cancelled.finished_at is not None
+    assert cancelled.to_dict()["cancel_requested"] is True
 
 
 @pytest.mark.parametrize(

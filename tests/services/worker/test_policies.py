@@ -123,8 +123,8 @@ def test_a_fresh_start_and_other_conditions_are_remarked_upon():
     ("tenant", "suffix", "expected"),
     [
         ("acme-co", None, "ft:b:acme-co::abcdefgh"),
-        ("acme-co", "faq.v1", "ft:b:acme-co:faq.v1:abcdefgh"),
-        ("日本の会社", "faq", "ft:b:org-1:faq:abcdefgh"),
+        ("acme-co", "door-v1.2", "ft:b:acme-co:door-v1.2:abcdefgh"),
+        ("日本の会社", "door", "ft:b:org-1:door:abcdefgh"),
         ("a/b", None, "ft:b:org-1::abcdefgh"),
     ],
 )
