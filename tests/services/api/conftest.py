@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from services.api.app import create_app
-from services.api.server import server_config
+from services.api.server import listening, server_config
 from services.api.settings import ApiSettings
 from shared.adapters.models import Adapter
 from shared.db import make_engine, transaction
@@ -167,12 +167,14 @@ def running_api(
 def served(app: Any, settings: ApiSettings) -> Iterator[str]:
     """Run the API's application in a thread, served as it is; yield its address."""
     server = uvicorn.Server(server_config(app, settings, port=0))
-    thread = threading.Thread(target=server.run)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": listening(settings)})
     thread.start()
-    wait_until(lambda: server.started or not thread.is_alive(), "the API listens")
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(20)
+    try:
+        wait_until(lambda: server.started or not thread.is_alive(), "the API listens")
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
     assert not thread.is_alive()
 
 
