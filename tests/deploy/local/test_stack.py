@@ -72,7 +72,7 @@ def test_secrets_are_private_and_stand_in_no_command_line_and_no_log(light_stack
     for path in secrets.iterdir():
         assert path.stat().st_mode & 0o777 == 0o600
         values.append(path.read_text())
-    assert len(set(values)) == 7
+    assert len(set(values)) == 8
     shown = [" ".join(process.cmdline()) for process in processes_of(light_stack)]
     shown += [path.read_text() for path in (light_stack.data_dir / "logs").iterdir()]
     assert not [value for value in values if any(value in text for text in shown)]
@@ -82,6 +82,16 @@ def test_the_inference_service_is_kept_from_the_database_and_the_broker(light_st
     environment = psutil.Process(light_stack.pid_of("inference")).environ()
     given = {name for name in environment if name.startswith("TAILOR_")}
     assert not {name for name in given if "DATABASE" in name or "BROKER" in name}
+
+
+def test_prometheus_finds_the_metrics_by_a_file_and_reads_them_with_the_secret(light_stack):
+    groups = json.loads((light_stack.data_dir / "prometheus-targets.json").read_bytes())
+    targets = {group["labels"]["service"]: group["targets"][0] for group in groups}
+    assert set(targets) == {"scheduler", "worker", "inference"}
+    headers = {"Authorization": f"Bearer {light_stack.metrics_secret}"}
+    for service, metric in {"scheduler": "tailor_workers", "worker": "tailor_leases_lost"}.items():
+        answer = httpx.get(f"http://{targets[service]}/metrics", headers=headers, trust_env=False)
+        assert metric in answer.text
 
 
 def test_a_second_up_on_the_folder_is_refused(light_stack):
@@ -142,7 +152,7 @@ def test_two_stacks_run_side_by_side_and_down_stops_only_its_own(light_stack, fr
     assert alive(own) == []
     left = [str(p.relative_to(fresh_stack.data_dir)) for p in fresh_stack.data_dir.rglob("*")]
     assert not [name for name in left if "sock" in name or name.endswith(".pid")]
-    assert not (fresh_stack.data_dir / "endpoint.json").exists()
+    assert list(fresh_stack.data_dir.glob("*.json")) == []
     assert fresh_stack.run("status").returncode == 3
     assert "nothing runs" in fresh_stack.command("down")
     assert light_stack.is_ready()
