@@ -99,7 +99,7 @@ def test_only_a_trusted_proxy_says_who_the_client_is(
     forwarded = {"x-forwarded-for": "198.51.100.1, 203.0.113.9"}
     with running_api(api_database, upstream.url, trusted_proxies=trusted) as api:
         api.client().get("/v1/models", headers=forwarded)
-        assert logged(lines, event="request", status=401)["client"] == client
+    assert logged(lines, event="request", status=401)["client"] == client
 
 
 def test_the_administrators_actions_name_their_objects(
