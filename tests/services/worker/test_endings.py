@@ -180,6 +180,7 @@ def test_a_job_is_cancelled_also_while_inference_hangs(workshop):
     workshop.inference.answering.clear()
     job_id = workshop.add_job()
     workshop.ring()
+    workshop.wait_for_state(job_id, State.PUBLISHING)
     wait_until(lambda: workshop.inference.asked, "inference has been asked")
     workshop.request_cancel(job_id)
     workshop.wait_for_state(job_id, State.CANCELLED, seconds=10 / FASTER)
