@@ -125,8 +125,7 @@ def test_a_row_too_long_for_the_served_check_is_checked_in_part(
 
 def test_kept_epochs_are_exported_as_adapters(trainer: Trainer, make_spec: MakeSpec) -> None:
     done = trainer.train(make_spec(n_epochs=5, checkpoint_seconds=1000))
-    assert 2 <= len(done.checkpoints) <= 3
-    assert [c.step for c in done.checkpoints][-2:] == [24, 30]
+    assert [c.step for c in done.checkpoints] == [18, 24, 30]
     for exported in done.checkpoints:
         assert exported.metrics.valid_loss is not None
         assert {p.name for p in exported.path.iterdir()} == {
@@ -464,13 +463,6 @@ def test_a_changed_base_is_refused(trainer: Trainer, make_spec: MakeSpec) -> Non
     warm.frozen.layers[0].products["o"][0, 0] += 1
     with pytest.raises(RuntimeError, match="changed"):
         trainer.train(make_spec(attempt=2))
-
-
-def test_smaller_micro_batches_train_the_same(trainer: Trainer, make_spec: MakeSpec) -> None:
-    whole = trainer.train(make_spec(attempt=1))
-    split = trainer.train(make_spec(attempt=2, micro_batch_divisor=64))
-    for one, other in zip(whole.history, split.history, strict=True):
-        assert one.train_loss == pytest.approx(other.train_loss, rel=1e-2)
 
 
 def test_losses_that_are_no_numbers_end_the_job(trainer: Trainer, make_spec: MakeSpec) -> None:
