@@ -31,9 +31,8 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def ports(api_database: Database) -> Iterator[Ports]:
     port = free_port()
-    changes = {"api_port": 0, "admin_port": port}
     with (
-        running_api(api_database, "http://127.0.0.1:9", **changes) as api,
+        running_api(api_database, "http://127.0.0.1:9", api_port=0, admin_port=port) as api,
         httpx.Client(base_url=f"http://127.0.0.1:{port}") as admin,
         httpx.Client(base_url=api.url) as public,
     ):

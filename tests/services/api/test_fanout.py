@@ -12,7 +12,7 @@ import pytest
 from services.api.completions.fanout import AT_ONCE
 from tests.conftest import Database, wait_until
 from tests.services.api.conftest import BASE, Api, Exchange, Tenant, Upstream, running_api
-from tests.services.api.test_completions import metered  # noqa: F401  a fixture
+from tests.services.api.test_completion_metering import metered  # noqa: F401  a fixture
 
 PROMPTS = ["りんご", "みかん", "ぶどう"]
 

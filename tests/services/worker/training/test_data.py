@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.worker.training.data import (
-    MAX_CARVED_ROWS,
     BadData,
     Row,
     encoded_rows,
@@ -115,5 +114,5 @@ def test_equal_rows_stay_on_one_side_and_most_rows_are_trained(digests: list[str
     assert trained
     assert bool(held) == (len(set(digests)) > 1)
     assert out.sum() <= len(digests) / 2
-    allowed = min(max(1, round(len(digests) / 10)), MAX_CARVED_ROWS)
-    assert out.sum() <= max(allowed, min(Counter(digests).values()))
+    a_tenth = out.sum() * 10 <= len(digests) + 5
+    assert a_tenth or out.sum() == min(Counter(digests).values())  # the smallest group alone

@@ -1,0 +1,23 @@
+"""What an attempt is asked and leaves, for tests of whole jobs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from services.worker.spec import TrainerMessage, TrainSpec
+from tests.services.worker.training.conftest import Trainer
+
+MakeSpec = Callable[..., TrainSpec]
+
+
+def bytes_of(folder: Path) -> bytes:
+    return (folder / "adapter_model.safetensors").read_bytes()
+
+
+def stop_after(trainer: Trainer, step: int, flag: str = "stop") -> None:
+    """Ask the trainer to end once ``step`` has been reported."""
+
+    def listen(message: TrainerMessage) -> None:
+        if message.kind == "progress" and message.metrics.step == step:
+            getattr(trainer.signals, flag).set()
+
+    trainer.on_message = listen
