@@ -239,3 +239,17 @@ def test_a_name_is_read_however_it_is_spelt(tenant: Tenant, disposition: bytes, 
     assert answer.status_code == 200, answer.text
     assert answer.json()["filename"] == name
     assert answer.json()["report"]["rows"] == 10
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "code"),
+    [("bytes=99999-", 416, "range_not_satisfiable"), ("lines=1", 400, None)],
+)
+def test_a_range_that_cannot_be_sent_is_refused_in_openais_shape(
+    tenant: Tenant, wanted: str, status: int, code: str | None
+) -> None:
+    url = f"/v1/files/{tenant.upload(b'kept', purpose='user_data')}/content"
+    answer = tenant.http.get(url, headers={"range": wanted})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"], error["code"]) == (status, "Range", code)
+    assert tenant.http.get(url, headers={"range": "bytes=1-2"}).text == "ep"
