@@ -48,7 +48,7 @@ def test_the_official_client_chats_over_tls_piece_by_piece(official: openai.Open
     )
     arrived = [time.monotonic() - began for _ in asked]
     print(f"{len(arrived)} pieces; first after {arrived[0]:.2f} s, last after {arrived[-1]:.2f} s")
-    assert len(arrived) > 20
+    assert len(arrived) > 5
     assert arrived[0] < arrived[-1] / 2
 
 
