@@ -1,7 +1,7 @@
 """The training loop, in the order of the algorithm.
 
-Everything random is a function of (seed, epoch, step) and everything else is in RunState, so a run
-that goes on from a checkpoint ends with the same bits as one that was never interrupted.
+Everything random is a function of (seed, epoch, step) and everything else is in the checkpoint, so
+a run that goes on from one ends with the same bits as one that was never interrupted.
 """
 
 import time

@@ -25,7 +25,8 @@ from services.worker.training.plan import buckets
 from services.worker.training.rows import TokenRows
 
 TOKEN_BUDGET = 2048
-"""Padded tokens computed at once, before ``micro_batch_divisor``; flags are polled in between."""
+"""Padded tokens computed at once, before ``micro_batch_divisor``; flags are polled in between.
+Part of what a resume must repeat: with another one it goes on with other bits."""
 MEMORY_BUDGET_BYTES = 512 << 20
 """More than this never stays in memory."""
 _CGROUP = Path("/sys/fs/cgroup")
