@@ -4,10 +4,10 @@ DATA ?= company
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format up down proof clean
+.PHONY: help setup demo check fast test coverage migrations lint format up down proof clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## virtual environment, pinned packages, base model (once; three minutes)
 	@command -v $(PYTHON) >/dev/null || { echo "set-up: This machine lacks Python 3.11."; exit 1; }
@@ -16,8 +16,23 @@ setup: ## virtual environment, pinned packages, base model (once; three minutes)
 demo: setup ## train an example company's model and ask it (DATA=company|stdlib SEED=1)
 	@.venv/bin/tailor demo --data $(DATA) --seed $(SEED)
 
+check: setup ## lint, types and the fast tests, side by side; under a minute
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint fast
+
+fast: setup ## the tests that start no server, engine or trainer
+	@.venv/bin/python -m pytest -m fast --timeout 20 $(ARGS)
+
 test: setup ## the whole suite on real parts, fault tests last (ARGS=… for pytest)
 	@.venv/bin/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+
+coverage: setup ## the whole suite, its branches counted; fails under the floor in pyproject.toml
+	@.venv/bin/coverage erase
+	@.venv/bin/coverage run -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+	@.venv/bin/coverage combine --quiet
+	@.venv/bin/coverage report
+
+migrations: setup ## the schema from nothing and from each earlier revision, on a real PostgreSQL
+	@.venv/bin/python -m pytest tests/shared/db $(ARGS)
 
 lint: setup ## ruff and mypy; the import rules are a test
 	@.venv/bin/ruff check .
@@ -38,5 +53,5 @@ proof: setup ## the long versions of tests: seeds, full counts (results: docs/pr
 	@.venv/bin/python -m pytest -m proof $(ARGS)
 
 clean: ## remove caches; the environment, the models and the data stay
-	@rm -rf .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache build *.egg-info .coverage .coverage.*
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

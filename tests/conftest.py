@@ -2,9 +2,11 @@
 
 Order: the healthy stack beside the tests of parts, then fault tests on a stack of their own.
 ``make test`` runs two of these side by side: most of them wait for processes, not for a processor.
+``-m fast`` takes what starts none of them: those tests get the marker here, by their fixtures.
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +33,14 @@ from tests.timings import divided_timings
 REPOSITORY = Path(__file__).parents[1]
 FAULT_TIMINGS_DIVIDED_BY = 10
 HEALTHY = pytest.StashKey[RunningStack]()
+STARTING = frozenset(
+    {"stack", "fault_stack", "fresh_stack", "light_stack", "postgres", "broker", "session_broker"}
+)
+"""Fixtures behind which a process runs; a test that needs none of them is fast."""
+SLOW_TO_IMPORT = re.compile(
+    r"^(from|import) (torch|vllm|services\.worker\.training)[\w.]*( import .*)?$", re.MULTILINE
+)
+"""Ten seconds each: fast tests are not looked for in files and folders that begin with these."""
 
 
 def pytest_configure() -> None:
@@ -44,7 +54,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         long_versions = [item for item in items if item.get_closest_marker("proof")]
         items[:] = [item for item in items if item not in long_versions]
         config.hook.pytest_deselected(items=long_versions)
+    for item in items:
+        if STARTING.isdisjoint(getattr(item, "fixturenames", ())) and not _is_slow(item):
+            item.add_marker("fast")
     items.sort(key=_rank)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Look for fast tests only where looking is fast."""
+    if config.option.markexpr != "fast":
+        return None
+    is_folder = collection_path.is_dir()
+    source = collection_path / "conftest.py" if is_folder else collection_path
+    readable = source.suffix == ".py" and source.is_file()
+    return True if readable and SLOW_TO_IMPORT.search(source.read_text()) else None
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -73,6 +96,10 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 _ON_HEALTHY_STACK, _OF_PARTS, _OF_FAULTS, _ON_FAULT_STACK = range(4)
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(name) for name in ("slow", "fault", "gpu"))
 
 
 def _rank(item: pytest.Item) -> int:

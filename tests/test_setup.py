@@ -13,6 +13,7 @@ import pytest
 from deploy.local import setup
 from shared.catalog import load_catalog
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 BROKEN_COMPANIONS = {"torchaudio", "torchcodec", "torchvision"}
 """Built for CUDA, they break next to the CPU torch; vLLM asks for them and works without."""

@@ -13,6 +13,7 @@ from sqlalchemy.engine import make_url
 from deploy.local import folders, postgres
 from tests.conftest import accepts, running, wait_until
 
+pytestmark = pytest.mark.slow
 PASSWORD = "p@ss/wörd"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
 

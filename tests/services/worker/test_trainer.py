@@ -22,6 +22,7 @@ from tests.conftest import REPOSITORY, wait_until
 from tests.services.worker.scripted_worker import SCRIPTED
 
 Said = SimpleQueue[TrainerMessage | Exited]
+pytestmark = pytest.mark.slow
 NUMBERS = Hyperparameters(
     n_epochs=1,
     batch_size=1,
