@@ -8,7 +8,7 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-from shared.processes import end_group, group_members, record_group
+from shared.processes import end_group, end_recorded_group, group_members, record_group
 
 
 class Ready(BaseHTTPRequestHandler):
@@ -25,10 +25,11 @@ class Ready(BaseHTTPRequestHandler):
 def main() -> None:
     if os.environ.get("LIGHT_INFERENCE") == "broken":
         sys.exit("libnuma.so.1: 見つかりません")
+    state_dir = Path(os.environ["TAILOR_INFERENCE_STATE_DIR"])
+    end_recorded_group(state_dir)
     engine = subprocess.Popen(["sleep", "600"], start_new_session=True)
     while not group_members(engine.pid):
         time.sleep(0.01)
-    state_dir = Path(os.environ["TAILOR_INFERENCE_STATE_DIR"])
     record_group(state_dir, engine.pid, group_members(engine.pid))
     server = HTTPServer(("127.0.0.1", int(os.environ["TAILOR_INFERENCE_PORT"])), Ready)
     try:
