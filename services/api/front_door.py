@@ -66,7 +66,7 @@ class FrontDoor:
         body = self._body(scope, receive)
         answer = _Answer(send, body, new_id("req_"))
         began = time.perf_counter()
-        with log_context(request_id=answer.request_id):
+        with log_context(request_id=answer.request_id, **_client(scope)):
             try:
                 await self._handle(scope, body, answer)
             finally:
@@ -121,13 +121,17 @@ def _pattern(scope: Scope) -> str:
     return getattr(scope.get("route"), "path", "unknown")
 
 
+def _client(scope: Scope) -> dict[str, str]:
+    """Return the address that the request came from, where there is one."""
+    address = scope.get("client")
+    return {"client": address[0]} if address else {}
+
+
 def _who(scope: Scope) -> dict[str, Any]:
     """Say who called, and why the front door refused the call if it did."""
     state = scope.get("state", {})
     caller: Caller | None = state.get("caller")
-    address = scope.get("client")
     found = {
-        "client": address[0] if address else None,
         "key_id": caller.key_id if caller else None,
         "tenant_id": caller.tenant_id if caller else None,
         "refused": state.get("refused"),

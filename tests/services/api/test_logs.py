@@ -115,7 +115,7 @@ def test_the_administrators_actions_name_their_objects(
     line = logged(lines, event="admin_limits_changed", tenant_id=tenant.id)
     assert line["own_limits"] == {"queued_jobs": 3}
     request = logged(lines, event="request", request_id=line["request_id"])
-    assert request["key_id"] == line["admin_key_id"]
+    assert (request["key_id"], line["client"]) == (line["admin_key_id"], "127.0.0.1")
     assert made["api_key"] not in json.dumps(lines)
 
 
