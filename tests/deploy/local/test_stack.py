@@ -90,8 +90,10 @@ def test_prometheus_finds_the_metrics_by_a_file_and_reads_them_with_the_secret(l
     assert set(targets) == {"scheduler", "worker", "inference"}
     headers = {"Authorization": f"Bearer {light_stack.metrics_secret}"}
     for service, metric in {"scheduler": "tailor_workers", "worker": "tailor_leases_lost"}.items():
-        answer = httpx.get(f"http://{targets[service]}/metrics", headers=headers, trust_env=False)
-        assert metric in answer.text
+        url = f"http://{targets[service]}/metrics"
+        # A worker is ready a moment before its child has opened the port.
+        wait_until(lambda url=url: httpx.get(url, headers=headers), service, (httpx.ConnectError,))
+        assert metric in httpx.get(url, headers=headers).text
 
 
 def test_a_second_up_on_the_folder_is_refused(light_stack):
