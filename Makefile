@@ -16,7 +16,7 @@ setup: ## virtual environment, pinned packages, base model (once; three minutes)
 demo: setup ## train an example company's model and ask it (DATA=company|stdlib SEED=1)
 	@.venv/bin/tailor demo --data $(DATA) --seed $(SEED)
 
-check: setup ## lint, types and the fast tests, side by side; under a minute
+check: setup ## lint, types and the fast tests, side by side
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint fast
 
 fast: setup ## the tests that start no server, engine or trainer
