@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -92,8 +93,9 @@ def test_prometheus_finds_the_metrics_by_a_file_and_reads_them_with_the_secret(l
     for service, metric in {"scheduler": "tailor_workers", "worker": "tailor_leases_lost"}.items():
         url = f"http://{targets[service]}/metrics"
         # A worker is ready a moment before its child has opened the port.
-        wait_until(lambda url=url: httpx.get(url, headers=headers), service, (httpx.ConnectError,))
-        assert metric in httpx.get(url, headers=headers).text
+        asked = partial(httpx.get, url, headers=headers)
+        wait_until(asked, service, (httpx.ConnectError,))
+        assert metric in asked().text
 
 
 def test_a_second_up_on_the_folder_is_refused(light_stack):
