@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import sysconfig
 import time
 from importlib import metadata
 from pathlib import Path
@@ -51,7 +52,8 @@ def test_the_only_gaps_of_the_environment_are_vllms_three_broken_companions():
 def test_the_environment_is_exactly_the_lock():
     installed = {
         re.sub(r"[-_.]+", "-", found.metadata["Name"]).lower(): found.version
-        for found in metadata.distributions()
+        # Not all of sys.path: setuptools, once imported, puts its own copies of others there.
+        for found in metadata.distributions(path=[sysconfig.get_path("purelib")])
     }
     for name in ("pip", "tailor"):
         installed.pop(name)

@@ -152,7 +152,7 @@ def test_two_stacks_run_side_by_side_and_down_stops_only_its_own(light_stack, fr
     own = processes_of(fresh_stack)
     began = time.monotonic()
     fresh_stack.down()
-    assert time.monotonic() - began < 15  # 10 s, and the command's own start
+    assert time.monotonic() - began < 30  # 10 s, and the command's own start on a busy machine
     assert alive(own) == []
     left = [str(p.relative_to(fresh_stack.data_dir)) for p in fresh_stack.data_dir.rglob("*")]
     assert not [name for name in left if "sock" in name or name.endswith(".pid")]
