@@ -20,7 +20,7 @@ check: setup ## lint, types and the fast tests, side by side
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint fast
 
 fast: setup ## the tests that start no server, engine or trainer
-	@.venv/bin/python -m pytest -m fast --timeout 20 $(ARGS)
+	@.venv/bin/python -m pytest -m fast --numprocesses 2 --dist loadscope --timeout 20 $(ARGS)
 
 test: setup ## the whole suite on real parts, fault tests last (ARGS=… for pytest)
 	@.venv/bin/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)

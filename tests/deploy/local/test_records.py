@@ -72,6 +72,7 @@ def test_a_program_that_keeps_dying_is_started_once_a_second(tmp_path):
     assert second - first > 0.9
 
 
+@pytest.mark.slow
 def test_a_leftover_group_is_ended_with_its_children(launched):
     process, record = launched
     end(record, signal.SIGTERM, grace_seconds=5)

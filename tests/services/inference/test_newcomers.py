@@ -7,6 +7,8 @@ import pytest
 if TYPE_CHECKING:
     from tests.services.inference.engine_steps import Steps
 
+pytestmark = pytest.mark.slow  # vLLM takes ten seconds to import
+
 
 @pytest.fixture
 def steps() -> "Steps":
