@@ -27,6 +27,8 @@ from tests.shared.chat.templates import (
     make_base,
 )
 
+pytestmark = pytest.mark.slow  # the libraries that read tokenizers take seconds to import
+
 
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ChatEncoder]:
