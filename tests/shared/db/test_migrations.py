@@ -7,7 +7,18 @@ from sqlalchemy import create_engine, func, select, text, update
 from sqlalchemy.exc import ProgrammingError
 
 from shared.db import make_engine, tenant_transaction, transaction
-from shared.db.tables import Adapter, ApiKey, FineTuningJob, JobEvent, Row, StoredFile, Tenant
+from shared.db.tables import (
+    Adapter,
+    ApiKey,
+    Comparison,
+    ComparisonAnswer,
+    ComparisonEvent,
+    FineTuningJob,
+    JobEvent,
+    Row,
+    StoredFile,
+    Tenant,
+)
 from shared.ids import new_id
 from shared.jobs.state import State
 
@@ -32,6 +43,9 @@ OWNER = {
     FineTuningJob: FineTuningJob.tenant_id,
     JobEvent: JobEvent.tenant_id,
     Adapter: Adapter.tenant_id,
+    Comparison: Comparison.tenant_id,
+    ComparisonAnswer: ComparisonAnswer.tenant_id,
+    ComparisonEvent: ComparisonEvent.tenant_id,
 }
 """Every table that tailor_api may read, and the column that says whose a row is."""
 
@@ -77,7 +91,44 @@ def rows_of(tenant_id):
         base_sha256="0" * 64,
         metrics={},
     )
-    return [Tenant(id=tenant_id, name=new_id("会社-")), file, job, event, adapter]
+    tenant = Tenant(id=tenant_id, name=new_id("会社-"))
+    return [tenant, file, job, event, adapter, *comparison_of(tenant_id, file, job)]
+
+
+def comparison_of(tenant_id, file, job):
+    comparison = Comparison(
+        id=new_id("cmp-"),
+        tenant_id=tenant_id,
+        base_model="b",
+        job_id=job.id,
+        training_file_id=file.id,
+        document_file_ids=[],
+        arms=["zero_shot"],
+        questions=200,
+        seed=1,
+        retriever="hybrid",
+        state="queued",
+    )
+    answer = ComparisonAnswer(
+        comparison_id=comparison.id,
+        arm="zero_shot",
+        line=1,
+        tenant_id=tenant_id,
+        answer="回答",
+        cut=False,
+        prompt_tokens=1,
+        completion_tokens=1,
+    )
+    event = ComparisonEvent(
+        id=new_id("cmpevent-"),
+        tenant_id=tenant_id,
+        comparison_id=comparison.id,
+        attempt=0,
+        level="info",
+        type="message",
+        message="x",
+    )
+    return [comparison, answer, event]
 
 
 @pytest.fixture
@@ -128,6 +179,7 @@ def test_api_role_without_a_tenant_sees_nobody_also_after_a_tenants_transaction(
         (StoredFile, {"deleted_at": func.now()}),
         (FineTuningJob, {"suffix": "x"}),
         (Adapter, {"deleted_at": func.now()}),
+        (Comparison, {"deleted_at": func.now()}),
     ],
 )
 def test_api_role_changes_only_rows_of_its_tenant(api, two_tenants, table, changes):
@@ -152,6 +204,9 @@ def test_api_role_cannot_give_a_row_to_another_tenant(api, two_tenants):
         (FineTuningJob, "row-level security"),
         (JobEvent, "row-level security"),
         (Adapter, "permission denied"),
+        (Comparison, "row-level security"),
+        (ComparisonAnswer, "permission denied"),
+        (ComparisonEvent, "row-level security"),
     ],
 )
 def test_api_role_cannot_write_a_row_of_another_tenant(api, two_tenants, table, refusal):
@@ -164,13 +219,16 @@ def test_api_role_cannot_write_a_row_of_another_tenant(api, two_tenants, table, 
         session.add(row)
 
 
-@pytest.mark.parametrize("table", [Tenant, JobEvent])
-def test_api_role_cannot_change_what_it_only_reads_or_adds_to(api, two_tenants, table):
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [(Tenant, "id"), (JobEvent, "id"), (ComparisonAnswer, "answer"), (ComparisonEvent, "id")],
+)
+def test_api_role_cannot_change_what_it_only_reads_or_adds_to(api, two_tenants, table, column):
     with (
         pytest.raises(ProgrammingError, match="permission denied"),
         tenant_transaction(api, two_tenants[0]) as session,
     ):
-        session.execute(update(table).values(id="x"))
+        session.execute(update(table).values({column: "x"}))
 
 
 def test_api_role_cannot_read_keys(api):
