@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from celery import Celery
 
 TRAIN_NEXT = "tailor.train_next"
+COMPARE_NEXT = "tailor.compare_next"
+COMPARE = "compare"
+"""The queue of comparisons, heard by comparers alone."""
 WORKER = "tailor-worker:"
 """How the name of a worker's connection begins; queue, host and process follow."""
 RING_TIMEOUT_SECONDS = 1.0
@@ -73,12 +76,12 @@ def with_short_timeouts(app: "Celery") -> "Celery":
     return app
 
 
-def ring(app: "Celery", queue: str = "default") -> bool:
+def ring(app: "Celery", queue: str = "default", task: str = TRAIN_NEXT) -> bool:
     """Send one doorbell; False, never an exception, when the broker cannot be reached."""
     from kombu.exceptions import OperationalError  # noqa: PLC0415  comes with Celery
 
     try:
-        app.send_task(TRAIN_NEXT, args=[queue], queue=queue, retry=False, ignore_result=True)
+        app.send_task(task, args=[queue], queue=queue, retry=False, ignore_result=True)
     except (OperationalError, OSError) as error:
         log.warning(
             "doorbell not rung", extra=log_event("doorbell_not_rung", reason=type(error).__name__)
@@ -93,9 +96,15 @@ class Doorbell:
     A ring that finds ``MAX_WAITING_RINGS`` others waiting is dropped; the scheduler rings again.
     """
 
-    def __init__(self, make_app: "Callable[[], Celery]", queue: str = "default") -> None:
+    def __init__(
+        self,
+        make_app: "Callable[[], Celery]",
+        queue: str = "default",
+        task: str = TRAIN_NEXT,
+    ) -> None:
         self._make_app = make_app
         self._queue = queue
+        self._task = task
         self._waiting: Queue[bool] = Queue(MAX_WAITING_RINGS)
         self._thread = threading.Thread(target=self._run, name="doorbell", daemon=True)
 
@@ -119,7 +128,7 @@ class Doorbell:
         # A broker that accepts but does not answer must not hold the thread either.
         app = with_short_timeouts(self._make_app())
         while self._waiting.get():
-            ring(app, self._queue)
+            ring(app, self._queue, self._task)
         app.close()
 
 

@@ -11,9 +11,8 @@ from shared.comparisons.models import Comparison
 from shared.comparisons.state import LEASED, State
 from shared.comparisons.transitions import move
 from shared.errors import LeaseLost
+from shared.task_queue import COMPARE
 
-QUEUE = "compare"
-"""The Celery queue whose rings say "compare next"."""
 CHOICES = 10
 """Give up after so many picks were cancelled under our hands; the next doorbell tries again."""
 
@@ -26,7 +25,7 @@ def claim_next(
     ``bases`` are the base models that are served; None allows all.
     """
     # Held until the caller's transaction ends, so that the next claimer counts this claim.
-    session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"claim:{QUEUE}"))))
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"claim:{COMPARE}"))))
     for _ in range(CHOICES):
         comparison_id = session.scalar(_best(bases))
         if comparison_id is None:

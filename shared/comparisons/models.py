@@ -87,6 +87,21 @@ class Comparison(Row):
         return self.state in {State.CANCELLING, State.CANCELLED}
 
 
+class ComparisonQuestion(Row):
+    """A held-out row that is asked; written once, by the first attempt."""
+
+    __tablename__ = "comparison_questions"
+
+    comparison_id: Mapped[str] = mapped_column(ForeignKey("comparisons.id"), primary_key=True)
+    line: Mapped[int] = mapped_column(primary_key=True)
+    """In its file."""
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
+    question: Mapped[str]
+    expected: Mapped[str]
+    cluster: Mapped[int]
+    """Questions of one fact, document or near-duplicate group have the same."""
+
+
 class ComparisonAnswer(Row):
     """What one arm said to one question; written once."""
 
@@ -106,6 +121,8 @@ class ComparisonAnswer(Row):
     completion_tokens: Mapped[int]
     first_token_seconds: Mapped[float | None] = mapped_column(Float)
     answer_seconds: Mapped[float | None] = mapped_column(Float)
+    score: Mapped[float | None] = mapped_column(Float)
+    """The checker's, between 0 and 1; None until the report is made."""
     retrieved: Mapped[list[Any] | None]
     """Indexes of what stood beside the question: training rows, or passages."""
 

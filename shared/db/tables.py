@@ -1,7 +1,12 @@
 """Imports every table, so that ``Row.metadata`` is whole (migrations, tests)."""
 
 from shared.adapters.models import Adapter
-from shared.comparisons.models import Comparison, ComparisonAnswer, ComparisonEvent
+from shared.comparisons.models import (
+    Comparison,
+    ComparisonAnswer,
+    ComparisonEvent,
+    ComparisonQuestion,
+)
 from shared.db.base import Row
 from shared.files.models import StoredFile
 from shared.jobs.models import FineTuningJob, JobEvent
@@ -13,6 +18,7 @@ __all__ = [
     "Comparison",
     "ComparisonAnswer",
     "ComparisonEvent",
+    "ComparisonQuestion",
     "FineTuningJob",
     "JobEvent",
     "Row",

@@ -1,6 +1,6 @@
 """Rules for files: what is accepted, which are visible, and when one may be deleted.
 
-A file that a live job uses cannot be deleted. Deleting marks the row; the scheduler erases bytes.
+A file that a live job or comparison uses cannot be deleted. Deleting marks the row; the scheduler erases bytes.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,8 @@ from services.api.files.schemas import MAX_EXPIRY_SECONDS, MIN_EXPIRY_SECONDS, P
 from services.api.files.upload import Upload
 from services.api.pagination import Order, page
 from shared.clock import now
+from shared.comparisons.models import Comparison
+from shared.comparisons.state import TERMINAL as COMPARED
 from shared.db import tenant_transaction
 from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.files.models import StoredFile
@@ -99,7 +101,7 @@ def keep(
 
 
 def delete(session: Session, tenant_id: str, file_id: str) -> None:
-    """Mark a file as deleted; raise Conflict while a job that has not ended uses it."""
+    """Mark a file as deleted; raise Conflict while a job or comparison that goes on uses it."""
     query = visible(tenant_id).where(StoredFile.id == file_id)
     # The lock is held against a job being created with this file at the same moment.
     file = session.scalar(query.with_for_update())
@@ -107,11 +109,10 @@ def delete(session: Session, tenant_id: str, file_id: str) -> None:
         raise NotFound(f"No such file: {file_id}", "id", "file_not_found")
     job = session.scalar(_live_jobs_with(tenant_id, file_id))
     if job is not None:
-        raise Conflict(
-            f"The file is in use by the job {job.id}; cancel it or wait for its end.",
-            "id",
-            "file_in_use",
-        )
+        raise _in_use(f"job {job.id}")
+    comparison = session.scalar(_live_comparisons_with(tenant_id, file_id))
+    if comparison is not None:
+        raise _in_use(f"comparison {comparison.id}")
     file.deleted_at = session.scalar(select(func.clock_timestamp()))
 
 
@@ -131,6 +132,21 @@ def _live_jobs_with(tenant_id: str, file_id: str) -> Select[FineTuningJob]:
         owned_by(tenant_id, FineTuningJob)
         .where(uses, FineTuningJob.state.not_in(TERMINAL))
         .limit(1)
+    )
+
+
+def _live_comparisons_with(tenant_id: str, file_id: str) -> Select[Comparison]:
+    uses = or_(
+        Comparison.training_file_id == file_id,
+        Comparison.held_out_file_id == file_id,
+        Comparison.document_file_ids.contains([file_id]),
+    )
+    return owned_by(tenant_id, Comparison).where(uses, Comparison.state.not_in(COMPARED)).limit(1)
+
+
+def _in_use(by: str) -> Conflict:
+    return Conflict(
+        f"The file is in use by the {by}; cancel it or wait for its end.", "id", "file_in_use"
     )
 
 
@@ -160,3 +176,25 @@ def _expiry(fields: dict[str, str], created_at: datetime) -> datetime | None:
             "expires_after.seconds",
         )
     return created_at + timedelta(seconds=wanted)
+
+
+def fine_tuning_file(session: Session, tenant_id: str, file_id: str, param: str) -> StoredFile:
+    """Return a file of rows that something new will read; raise NotFound, InvalidRequest."""
+    return file_of(session, tenant_id, file_id, param, "fine-tune")
+
+
+def file_of(session: Session, tenant_id: str, file_id: str, param: str, purpose: str) -> StoredFile:
+    """Return a file of this purpose, which cannot be deleted before the transaction ends.
+
+    Raises NotFound, and InvalidRequest for one of another purpose; both name ``param``.
+    """
+    query = visible(tenant_id).where(StoredFile.id == file_id)
+    # The shared lock keeps the file from being deleted until what will read it is visible.
+    file = session.scalar(query.with_for_update(read=True))
+    if file is None:
+        raise NotFound(f"No such file: {file_id}", param, "file_not_found")
+    if file.purpose != purpose:
+        raise InvalidRequest(
+            f"The file's purpose is '{file.purpose}', not '{purpose}'.", param, f"invalid_{param}"
+        )
+    return file

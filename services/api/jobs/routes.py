@@ -13,6 +13,7 @@ from services.api.jobs.schemas import CheckpointOut, EventOut, JobIn, JobOut
 from services.api.json_body import ApiRoute
 from services.api.models.service import base_not_served, find_base
 from services.api.pagination import Cursor, EndedListing, Limit, Listing, id_of
+from services.api.repeats import Repeat
 from shared.clock import now
 from shared.db import tenant_transaction
 from shared.errors import Conflict, NotFound, RateLimited, UnsupportedMediaType
@@ -50,7 +51,7 @@ def create_job(
     if base is None:
         raise base_not_served(parts.catalog, parts.settings, body.model)
     window = parts.settings.retry_window_seconds
-    repeat = service.Repeat(idempotency_key, x_stainless_retry_count > 0, window)
+    repeat = Repeat(idempotency_key, x_stainless_retry_count > 0, window)
     with tenant_transaction(parts.tenant_engine, tenant_id) as session:
         job = service.create(session, tenant_id, body, base, repeat, most_queued=limits.queued_jobs)
         shown = _shown(session, tenant_id, [job])[0]

@@ -1,23 +1,19 @@
 """Rules for jobs: what may be created, how a repeat is recognised, how one is cancelled."""
 
-import hashlib
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
 
-from sqlalchemy import func, null, select, text
+from sqlalchemy import null
 from sqlalchemy.orm import Session
 
-from services.api.files.service import visible
+from services.api.files.service import fine_tuning_file
 from services.api.jobs.schemas import JobIn, Lora, checkpoint_step
 from services.api.models.service import callable_adapters
 from services.api.pagination import page
-from services.api.rate_limits import LimitReached
+from services.api.repeats import Repeat, digest_of, find_earlier, refuse_a_long_queue
 from shared.adapters.models import Adapter
 from shared.catalog import BaseModelEntry
 from shared.errors import Conflict, InvalidRequest, NotFound
-from shared.files.models import StoredFile
 from shared.ids import new_id
 from shared.jobs.hyperparameters import Hyperparameters, resolve
 from shared.jobs.models import FineTuningJob, JobEvent
@@ -27,17 +23,6 @@ from shared.tenants.models import owned_by
 
 NOT_STARTED = frozenset({State.VALIDATING, State.QUEUED, State.PAUSED})
 """No worker holds the job: cancelling ends it at once."""
-
-
-@dataclass(frozen=True)
-class Repeat:
-    """How the client may be repeating itself."""
-
-    key: str | None
-    """Its Idempotency-Key."""
-    is_retry: bool
-    """The official client says so without sending a key."""
-    window_seconds: float
 
 
 def create(
@@ -54,14 +39,14 @@ def create(
     Raises LimitReached when ``most_queued`` of the tenant's jobs wait already.
     """
     _refuse_unsupported(asked)
-    digest = _digest(asked)
-    earlier = _earlier(session, tenant_id, digest, repeat)
+    digest = digest_of(asked)
+    earlier = find_earlier(session, tenant_id, FineTuningJob, digest, repeat)
     if earlier is not None:
         return earlier
-    _refuse_a_long_queue(session, tenant_id, most_queued)
-    training = _file(session, tenant_id, asked.training_file, "training_file")
+    refuse_a_long_queue(session, tenant_id, FineTuningJob, NOT_STARTED, most_queued)
+    training = fine_tuning_file(session, tenant_id, asked.training_file, "training_file")
     if asked.validation_file is not None:
-        _file(session, tenant_id, asked.validation_file, "validation_file")
+        fine_tuning_file(session, tenant_id, asked.validation_file, "validation_file")
     rows = training.report["rows"]
     job = FineTuningJob(
         id=new_id("ftjob-"),
@@ -202,65 +187,6 @@ def _refuse_unsupported(asked: JobIn) -> None:
             )
     if asked.integrations:
         raise InvalidRequest("Integrations are not supported.", "integrations", "unsupported")
-
-
-def _digest(asked: JobIn) -> str:
-    return hashlib.sha256(asked.model_dump_json().encode()).hexdigest()
-
-
-def _earlier(session: Session, tenant_id: str, digest: str, repeat: Repeat) -> FineTuningJob | None:
-    """Find the job an identical earlier request made; only one of several at once gets past."""
-    # Also a first try takes the lock: its retry may arrive before it is committed.
-    subject = f"{tenant_id}\n{repeat.key or digest}"
-    session.execute(
-        text("SELECT pg_advisory_xact_lock(hashtextextended(:subject, 0))"), {"subject": subject}
-    )
-    if repeat.key is None and not repeat.is_retry:
-        return None
-    mine = owned_by(tenant_id, FineTuningJob)
-    if repeat.key is None:
-        since = func.clock_timestamp() - timedelta(seconds=repeat.window_seconds)
-        recent = mine.where(
-            FineTuningJob.request_sha256 == digest, FineTuningJob.created_at > since
-        )
-        return session.scalar(recent.order_by(FineTuningJob.created_at.desc()).limit(1))
-    job = session.scalar(mine.where(FineTuningJob.idempotency_key == repeat.key))
-    if job is not None and job.request_sha256 != digest:
-        raise Conflict(
-            "This Idempotency-Key was used for a different request.",
-            "Idempotency-Key",
-            "idempotency_key_reused",
-        )
-    return job
-
-
-def _refuse_a_long_queue(session: Session, tenant_id: str, most_queued: int) -> None:
-    # One request at a time, or several would each see the last free place.
-    session.execute(
-        text("SELECT pg_advisory_xact_lock(hashtextextended(:subject, 0))"),
-        {"subject": f"queued jobs of {tenant_id}"},
-    )
-    waiting = owned_by(tenant_id, FineTuningJob).where(FineTuningJob.state.in_(NOT_STARTED))
-    if (session.scalar(select(func.count()).select_from(waiting.subquery())) or 0) >= most_queued:
-        raise LimitReached.of(
-            f"At most {most_queued} of your jobs may wait at a time; cancel one, or wait.",
-            "queued_jobs_exceeded",
-            60,
-            {"x-should-retry": "false"},
-        )
-
-
-def _file(session: Session, tenant_id: str, file_id: str, param: str) -> StoredFile:
-    query = visible(tenant_id).where(StoredFile.id == file_id)
-    # The shared lock keeps the file from being deleted until this job is visible.
-    file = session.scalar(query.with_for_update(read=True))
-    if file is None:
-        raise NotFound(f"No such file: {file_id}", param, "file_not_found")
-    if file.purpose != "fine-tune":
-        raise InvalidRequest(
-            f"The file's purpose is '{file.purpose}', not 'fine-tune'.", param, f"invalid_{param}"
-        )
-    return file
 
 
 def _numbers(asked: JobIn, rows: int, base: BaseModelEntry) -> Hyperparameters:

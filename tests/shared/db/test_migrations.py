@@ -13,6 +13,7 @@ from shared.db.tables import (
     Comparison,
     ComparisonAnswer,
     ComparisonEvent,
+    ComparisonQuestion,
     FineTuningJob,
     JobEvent,
     Row,
@@ -44,6 +45,7 @@ OWNER = {
     JobEvent: JobEvent.tenant_id,
     Adapter: Adapter.tenant_id,
     Comparison: Comparison.tenant_id,
+    ComparisonQuestion: ComparisonQuestion.tenant_id,
     ComparisonAnswer: ComparisonAnswer.tenant_id,
     ComparisonEvent: ComparisonEvent.tenant_id,
 }
@@ -109,6 +111,14 @@ def comparison_of(tenant_id, file, job):
         retriever="hybrid",
         state="queued",
     )
+    question = ComparisonQuestion(
+        comparison_id=comparison.id,
+        line=1,
+        tenant_id=tenant_id,
+        question="質問",
+        expected="回答",
+        cluster=0,
+    )
     answer = ComparisonAnswer(
         comparison_id=comparison.id,
         arm="zero_shot",
@@ -128,7 +138,7 @@ def comparison_of(tenant_id, file, job):
         type="message",
         message="x",
     )
-    return [comparison, answer, event]
+    return [comparison, question, answer, event]
 
 
 @pytest.fixture
@@ -205,6 +215,7 @@ def test_api_role_cannot_give_a_row_to_another_tenant(api, two_tenants):
         (JobEvent, "row-level security"),
         (Adapter, "permission denied"),
         (Comparison, "row-level security"),
+        (ComparisonQuestion, "permission denied"),
         (ComparisonAnswer, "permission denied"),
         (ComparisonEvent, "row-level security"),
     ],
@@ -221,7 +232,13 @@ def test_api_role_cannot_write_a_row_of_another_tenant(api, two_tenants, table, 
 
 @pytest.mark.parametrize(
     ("table", "column"),
-    [(Tenant, "id"), (JobEvent, "id"), (ComparisonAnswer, "answer"), (ComparisonEvent, "id")],
+    [
+        (Tenant, "id"),
+        (JobEvent, "id"),
+        (ComparisonQuestion, "question"),
+        (ComparisonAnswer, "answer"),
+        (ComparisonEvent, "id"),
+    ],
 )
 def test_api_role_cannot_change_what_it_only_reads_or_adds_to(api, two_tenants, table, column):
     with (

@@ -12,6 +12,7 @@ depends_on = None
 CURRENT_TENANT = "NULLIF(current_setting('app.tenant', true), '')"
 API_GRANTS = {
     "comparisons": "SELECT, INSERT, UPDATE",
+    "comparison_questions": "SELECT, DELETE",
     "comparison_answers": "SELECT, DELETE",
     "comparison_events": "SELECT, INSERT, DELETE",
 }
@@ -20,6 +21,7 @@ STATES = "'waiting', 'queued', 'running', 'cancelling', 'succeeded', 'failed', '
 
 def upgrade() -> None:
     create_comparisons()
+    create_questions()
     create_answers()
     create_events()
     for table, rights in API_GRANTS.items():
@@ -101,6 +103,20 @@ def create_comparisons() -> None:
     )
 
 
+def create_questions() -> None:
+    op.create_table(
+        "comparison_questions",
+        sa.Column("comparison_id", sa.String(length=48), nullable=False),
+        sa.Column("line", sa.Integer(), nullable=False),
+        sa.Column("tenant_id", sa.String(length=48), nullable=False),
+        sa.Column("question", sa.String(), nullable=False),
+        sa.Column("expected", sa.String(), nullable=False),
+        sa.Column("cluster", sa.Integer(), nullable=False),
+        *foreign_keys("comparison_questions", tenants="tenant_id", comparisons="comparison_id"),
+        sa.PrimaryKeyConstraint("comparison_id", "line", name=op.f("pk_comparison_questions")),
+    )
+
+
 def create_answers() -> None:
     op.create_table(
         "comparison_answers",
@@ -115,6 +131,7 @@ def create_answers() -> None:
         sa.Column("completion_tokens", sa.Integer(), nullable=False),
         sa.Column("first_token_seconds", sa.Float(), nullable=True),
         sa.Column("answer_seconds", sa.Float(), nullable=True),
+        sa.Column("score", sa.Float(), nullable=True),
         sa.Column("retrieved", JSONB(), nullable=True),
         *foreign_keys("comparison_answers", tenants="tenant_id", comparisons="comparison_id"),
         sa.PrimaryKeyConstraint("comparison_id", "arm", "line", name=op.f("pk_comparison_answers")),
