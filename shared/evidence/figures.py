@@ -44,8 +44,8 @@ def p_value(p: float | None) -> str:
 
 
 def tokens(mean: float) -> str:
-    """Return a mean count of tokens: whole from a hundred on, else with one digit."""
-    return f"{mean:,.0f}" if mean >= 100 or mean == int(mean) else f"{mean:,.1f}"
+    """Return a mean count of tokens, rounded."""
+    return f"{mean:,.0f}"
 
 
 def tokens_per_thousand(arm: ArmResult) -> str:
@@ -54,10 +54,8 @@ def tokens_per_thousand(arm: ArmResult) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """Return ``0.12``, ``3.4`` or a dash where nothing was timed."""
-    if value is None:
-        return NONE
-    return f"{value:.2f}" if value < 1 else f"{value:.1f}"
+    """Return ``0.12``, or a dash where nothing was timed."""
+    return NONE if value is None else f"{value:.2f}"
 
 
 def right(arm: ArmResult) -> str:

