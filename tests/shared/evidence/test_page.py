@@ -65,8 +65,8 @@ def report(request) -> Report:
     return REPORTS[request.param]
 
 
-@pytest.fixture(params=["en", "ja"])
-def language(request) -> Language:
+@pytest.fixture(params=get_args(Language))
+def language(request) -> Any:
     return request.param
 
 
