@@ -1,6 +1,7 @@
 """Rules for files: what is accepted, which are visible, and when one may be deleted.
 
-A file that a live job or comparison uses cannot be deleted. Deleting marks the row; the scheduler erases bytes.
+A file that a live job or comparison uses cannot be deleted. Deleting marks the row; the scheduler
+erases bytes.
 """
 
 from collections.abc import Sequence

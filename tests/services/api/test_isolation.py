@@ -24,6 +24,7 @@ class Owned:
     job: str
     model: str
     event: str
+    comparison: str
 
 
 @pytest.fixture
@@ -33,7 +34,9 @@ def owned(api: Api, tenant: Tenant) -> Owned:
     way = (State.QUEUED, State.STARTING, State.RUNNING, State.PUBLISHING, State.SUCCEEDED)
     advance(api, job["id"], *way)
     event = tenant.http.get(f"/v1/fine_tuning/jobs/{job['id']}/events").json()["data"][0]["id"]
-    return Owned(job["training_file"], job["id"], api.add_adapter(tenant, job["id"]), event)
+    model = api.add_adapter(tenant, job["id"])
+    comparison = tenant.http.post("/v1/comparisons", json={"job": job["id"]}).json()["id"]
+    return Owned(job["training_file"], job["id"], model, event, comparison)
 
 
 ROUTES: list[tuple[str, str, dict[str, Any]]] = [
@@ -47,13 +50,21 @@ ROUTES: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/v1/fine_tuning/jobs/{job}/resume", {}),
     ("GET", "/v1/fine_tuning/jobs/{job}/events", {}),
     ("GET", "/v1/fine_tuning/jobs/{job}/checkpoints", {}),
+    ("POST", "/v1/comparisons", {"model": BASE, "training_file": "{file}"}),
+    ("POST", "/v1/comparisons", {"job": "{job}"}),
+    ("GET", "/v1/comparisons/{comparison}", {}),
+    ("GET", "/v1/comparisons/{comparison}/report", {}),
+    ("GET", "/v1/comparisons/{comparison}/rows", {}),
+    ("GET", "/v1/comparisons/{comparison}/events", {}),
+    ("POST", "/v1/comparisons/{comparison}/cancel", {}),
+    ("DELETE", "/v1/comparisons/{comparison}", {}),
     ("GET", "/v1/models/{model}", {}),
     ("DELETE", "/v1/models/{model}", {}),
     ("POST", "/v1/chat/completions", {"model": "{model}", "messages": MESSAGES}),
     ("POST", "/v1/chat/completions", {"model": "{model}", "messages": MESSAGES, "stream": True}),
     ("POST", "/v1/completions", {"model": "{model}", "prompt": "x"}),
 ]
-MISSING = Owned("file-MISSING", "ftjob-MISSING", "ft:missing", "ftevent-MISSING")
+MISSING = Owned("file-MISSING", "ftjob-MISSING", "ft:missing", "ftevent-MISSING", "cmp-MISSING")
 
 
 def ask(tenant: Tenant, method: str, path: str, body: dict[str, Any], ids: Owned) -> Any:
@@ -94,6 +105,7 @@ def test_lists_show_nothing_of_a_stranger(owned: Owned, stranger: Tenant) -> Non
     assert stranger.openai.files.list().data == []
     assert stranger.openai.fine_tuning.jobs.list().data == []
     assert [model.id for model in stranger.openai.models.list()] == [BASE]
+    assert stranger.http.get("/v1/comparisons").json()["data"] == []
 
 
 def test_a_strangers_id_as_cursor_shows_nothing_of_theirs(owned: Owned, stranger: Tenant) -> None:
@@ -112,3 +124,4 @@ def test_the_owner_still_has_everything(owned: Owned, tenant: Tenant, stranger: 
     assert tenant.openai.files.content(owned.file).read() == training_rows(12)
     assert tenant.openai.fine_tuning.jobs.retrieve(owned.job).status == "succeeded"
     assert tenant.openai.models.retrieve(owned.model).id == owned.model
+    assert tenant.http.get(f"/v1/comparisons/{owned.comparison}").json()["status"] == "queued"
