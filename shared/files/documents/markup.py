@@ -37,7 +37,7 @@ def docx_html(path: Path) -> str:
             result = mammoth.convert_to_html(file, convert_image=lambda _: [])
     except (
         zipfile.BadZipFile, zlib.error, ExpatError, EOFError, KeyError, ValueError,
-        AttributeError, IndexError, TypeError, RecursionError, NotImplementedError, RuntimeError,
+        AttributeError, IndexError, TypeError, NotImplementedError, RuntimeError,
     ):  # fmt: skip
         raise Unreadable(1, _BROKEN) from None
     return str(result.value)
