@@ -96,6 +96,18 @@ def test_upload_prints_the_id(api, tailor) -> None:
     assert api.requests[0].key == "sk-test"
 
 
+def test_the_ending_says_what_is_a_document_unless_the_user_does(api, tailor, tmp_path) -> None:
+    api.on("POST /files", *[Reply(STORED)] * 3)
+    document = tmp_path / "handbook.PDF"
+    document.write_bytes(b"%PDF")
+    for arguments in ([str(document)], [JAPANESE, "--purpose", "user_data"], [JAPANESE]):
+        assert tailor("file", "upload", *arguments).output == "file-1\n"
+    purposes = [request.body.split(b'name="purpose"')[1].split()[0] for request in api.requests]
+    assert purposes == [b"user_data", b"user_data", b"fine-tune"]
+    refused = tailor("file", "upload", JAPANESE, "--purpose", "theft")
+    assert "--purpose must be" in refused.output
+
+
 def test_a_refused_key_is_one_sentence(api, tailor) -> None:
     api.on("POST /files", error_reply(401, "Incorrect API key provided.", "invalid_api_key"))
     result = tailor("file", "upload", JAPANESE)
