@@ -1,4 +1,4 @@
-"""Takes jobs from workers that stopped renewing, by watching whether the lease number moves.
+"""Takes jobs and comparisons from workers that stopped renewing: it watches the lease numbers.
 
 No clocks of two machines are compared: a lease is expired when its number stood still during a
 whole window of the scheduler's own monotonic time, over an unbroken series of successful scans. So
@@ -6,17 +6,33 @@ neither a database outage nor a stepped clock nor a scheduler that slept takes a
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from prometheus_client import Counter
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from shared.clock import Clock
+from shared.comparisons import lease as comparisons
 from shared.db import transaction
-from shared.jobs.lease import HeldLease, expire, held_leases
+from shared.jobs import lease as jobs
+from shared.jobs.lease import HeldLease
 from shared.telemetry import log_event
 
 log = logging.getLogger(__name__)
+
+
+class Leased(NamedTuple):
+    """What is leased, and how its table says so."""
+
+    name: str
+    held: Callable[[Session], list[HeldLease]]
+    expire: Callable[[Session, HeldLease], str | None]
+
+
+JOBS = Leased("jobs", jobs.held_leases, jobs.expire)
+COMPARISONS = Leased("comparisons", comparisons.held_leases, comparisons.expire)
 
 
 class LeaseWatch:
@@ -48,19 +64,26 @@ class LeaseWatch:
 class Reap:
     """The duty."""
 
-    name = "reap"
-
-    def __init__(self, engine: Engine, watch: LeaseWatch, clock: Clock, expired: Counter) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        watch: LeaseWatch,
+        clock: Clock,
+        expired: Counter,
+        kind: Leased = JOBS,
+    ) -> None:
+        self.name = f"reap_{kind.name}"
         self._engine = engine
         self._watch = watch
         self._clock = clock
         self._expired = expired
+        self._kind = kind
 
     def run(self) -> None:
         """Scan, and expire what has stood still for a whole window."""
         for lease in self._scan():
             with transaction(self._engine) as session:
-                to = expire(session, lease)
+                to = self._kind.expire(session, lease)
             if to:
                 self._expired.inc()
                 data = {"job_id": lease.job_id, "attempt": lease.attempt, "state": to}
@@ -70,7 +93,7 @@ class Reap:
         began = self._clock()
         try:
             with transaction(self._engine) as session:
-                leases = held_leases(session)
+                leases = self._kind.held(session)
         except Exception:
             self._watch.failed()
             raise
