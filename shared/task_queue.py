@@ -96,16 +96,9 @@ class Doorbell:
     A ring that finds ``MAX_WAITING_RINGS`` others waiting is dropped; the scheduler rings again.
     """
 
-    def __init__(
-        self,
-        make_app: "Callable[[], Celery]",
-        queue: str = "default",
-        task: str = TRAIN_NEXT,
-    ) -> None:
+    def __init__(self, make_app: "Callable[[], Celery]") -> None:
         self._make_app = make_app
-        self._queue = queue
-        self._task = task
-        self._waiting: Queue[bool] = Queue(MAX_WAITING_RINGS)
+        self._waiting: Queue[tuple[str, str] | None] = Queue(MAX_WAITING_RINGS)
         self._thread = threading.Thread(target=self._run, name="doorbell", daemon=True)
 
     def start(self) -> None:
@@ -113,22 +106,22 @@ class Doorbell:
         self._thread.start()
         self.ring()
 
-    def ring(self) -> None:
+    def ring(self, queue: str = "default", task: str = TRAIN_NEXT) -> None:
         """Ring soon; returns at once and never fails."""
         with suppress(Full):
-            self._waiting.put_nowait(True)
+            self._waiting.put_nowait((queue, task))
 
     def stop(self) -> None:
         """End the thread, after the rings that are waiting or two time-outs."""
         with suppress(Full):
-            self._waiting.put_nowait(False)
+            self._waiting.put_nowait(None)
         self._thread.join(2 * RING_TIMEOUT_SECONDS)
 
     def _run(self) -> None:
         # A broker that accepts but does not answer must not hold the thread either.
         app = with_short_timeouts(self._make_app())
-        while self._waiting.get():
-            ring(app, self._queue, self._task)
+        while rung := self._waiting.get():
+            ring(app, *rung)
         app.close()
 
 

@@ -4,7 +4,6 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 
 import httpx
 from anyio import CapacityLimiter, Path
@@ -29,7 +28,7 @@ from services.api.settings import ApiSettings
 from shared.catalog import load_catalog
 from shared.db import make_engine
 from shared.storage import LocalStore
-from shared.task_queue import COMPARE, COMPARE_NEXT, Doorbell, make_celery
+from shared.task_queue import Doorbell, make_celery
 
 EXPOSED_HEADERS = (
     "x-request-id",
@@ -108,7 +107,6 @@ def _pattern(origin: str) -> str:
 
 
 def _build_parts(settings: ApiSettings) -> Parts:
-    make_app = partial(make_celery, settings.broker_url.get_secret_value())
     connections, patience = settings.database_connections, settings.database_answer_seconds
     system_engine = make_engine(
         settings.system_database_url.get_secret_value(), connections, patience
@@ -123,8 +121,7 @@ def _build_parts(settings: ApiSettings) -> Parts:
         session_limit=CapacityLimiter(connections),
         look_ups=LookUps(),
         keys=KeyRing(system_engine, settings.key_cache_seconds),
-        doorbell=Doorbell(make_app),
-        compare_bell=Doorbell(make_app, COMPARE, COMPARE_NEXT),
+        doorbell=Doorbell(lambda: make_celery(settings.broker_url.get_secret_value())),
         metrics=Metrics(),
         inference=_inference_client(settings),
         file_checks=FileChecks(settings),
@@ -151,13 +148,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     await Path(parts.store.incoming()).mkdir(parents=True, exist_ok=True)
     parts.doorbell.start()
-    parts.compare_bell.start()
     loading = asyncio.create_task(parts.rates.start())
     yield
     await loading
     await parts.rates.close()
     parts.doorbell.stop()
-    parts.compare_bell.stop()
     await parts.inference.aclose()
     parts.tenant_engine.dispose()
     parts.system_engine.dispose()

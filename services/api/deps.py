@@ -58,7 +58,6 @@ class Parts:
     look_ups: LookUps
     keys: KeyRing
     doorbell: Doorbell
-    compare_bell: Doorbell
     metrics: Metrics
     inference: httpx.AsyncClient
     rates: RateLimits

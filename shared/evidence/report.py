@@ -9,6 +9,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 REPORT_VERSION = 1
+LEVEL = 0.95
+"""Of every interval."""
 VerdictKind = Literal["fine_tune", "retrieve", "either", "cannot_tell", "before_training"]
 Clustering = Literal["column", "near_duplicates", "none"]
 

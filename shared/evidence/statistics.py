@@ -14,10 +14,9 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.evidence.report import Interval
+from shared.evidence.report import LEVEL, Interval
 
 DRAWS = 10_000
-LEVEL = 0.95
 POWER_AND_LEVEL = 7.85
 """(1.96 + 0.84)²: two-sided 5 %, power 80 %."""
 

@@ -9,9 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from shared.evidence.arms import TUNED_ARMS, Arm
-from shared.evidence.report import ArmResult, Difference, Interval, Verdict
+from shared.evidence.report import LEVEL, ArmResult, Difference, Interval, Verdict
 from shared.evidence.statistics import (
-    LEVEL,
     POWER_AND_LEVEL,
     difference_interval,
     holm,

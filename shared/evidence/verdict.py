@@ -15,8 +15,7 @@ from dataclasses import dataclass
 
 from shared.evidence import figures
 from shared.evidence.arms import COPIES, TUNED_ARMS, Arm
-from shared.evidence.report import ArmResult, Interval, Verdict, VerdictKind
-from shared.evidence.statistics import LEVEL
+from shared.evidence.report import LEVEL, ArmResult, Interval, Verdict, VerdictKind
 from shared.evidence.words import Language, arm_name, words
 
 MARGIN = 0.05

@@ -135,6 +135,17 @@ def test_a_full_queue_of_jobs_is_a_429_and_a_cancelled_job_makes_room(
     assert company.create_job(training_file=file)
 
 
+def test_comparisons_wait_in_a_queue_of_their_own(metered: Api, company: Tenant) -> None:
+    limit(metered, company, queued_jobs=1)
+    file = company.upload(training_rows(12))
+    company.create_job(training_file=file)
+    asked = {"model": BASE, "training_file": file}
+    company.http.post("/v1/comparisons", json=asked).raise_for_status()
+    refused = company.http.post("/v1/comparisons", json=asked)
+    assert refused.status_code == 429
+    assert refused.json()["error"]["code"] == "queued_comparisons_exceeded"
+
+
 def test_the_room_for_files_is_bounded_and_said_before_the_body_is_read(
     metered: Api, company: Tenant
 ) -> None:
