@@ -13,7 +13,7 @@ from shared.files.headers import COLUMNS, EXPECTED, HeaderError, canonical
 from shared.files.normalised import Message, Role
 from shared.files.report import Format
 
-__all__ = ["COLUMNS", "EXPECTED", "BadRow", "Unreadable", "blank", "normalise"]
+__all__ = ["COLUMNS", "EXPECTED", "BadRow", "Unreadable", "blank", "group_of", "normalise"]
 
 ROLES: dict[str, Role] = {
     "system": "system",
@@ -29,6 +29,7 @@ _SHAREGPT: dict[str, Role] = {
     "bard": "assistant",
 }
 _TOOL_ROLES = {"tool", "function", "function_call", "tool_call", "tool_response", "observation"}
+MAX_GROUP = 200
 MAX_TURNS = 1000
 """As many as a chat may have."""
 _INVISIBLE = "\u200b\ufeff\u2060\x1a"
@@ -65,6 +66,21 @@ def normalise(row: dict[str, Any]) -> tuple[Format, list[Message]]:
     except HeaderError as error:
         raise BadRow(str(error)) from None
     return _normal({key: (name, row[name]) for name, key in keys.items()}, row)
+
+
+def group_of(row: dict[str, Any]) -> str | None:
+    """Return the group of a row that ``normalise`` has taken; raise BadRow for what is none."""
+    names = {key: name for name, key in canonical(tuple(row)).items()}
+    name = names.get("group")
+    value = None if name is None else row[name]
+    if blank(value):
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise BadRow(f'"{name}" must be text or a number: rows of one group have the same')
+    text = _text(str(name), str(value)).strip()
+    if len(text) > MAX_GROUP:
+        raise BadRow(f'"{name}" is longer than {MAX_GROUP} characters')
+    return text
 
 
 Fields = dict[str, tuple[str, Any]]

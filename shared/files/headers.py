@@ -33,6 +33,7 @@ _NAMES = {
     "prompt": "prompt プロンプト",
     "completion": "completion 補完",
     "messages": "messages conversations conversation",
+    "group": "group グループ",
 }
 _ROLES = {name: role for role, names in _NAMES.items() for name in names.split()}
 _SILENT = frozenset({"", "tools", "functions", "parallel_tool_calls"})
@@ -74,6 +75,11 @@ def canonical(names: tuple[str, ...]) -> dict[str, str]:
         role = _ROLES.get(plain(name))
         if role:
             found.setdefault(role, []).append(name)
+    of_group = {_one(found, "group", exact=False): "group"} if "group" in found else {}
+    return _form(found) | of_group
+
+
+def _form(found: dict[str, list[str]]) -> dict[str, str]:
     if "messages" in found:
         return {_one(found, "messages"): "messages"}
     if {"prompt", "completion"} <= found.keys() and not _exact(found, "instruction", "output"):

@@ -1,6 +1,6 @@
 """One line of rows.jsonl, the file that validation writes and the trainer reads.
 
-``{"line": <line in the user's file>, "messages": [{"role", "content", "weight"?}]}``
+``{"line": <line in the user's file>, "messages": [{"role", "content", "weight"?}], "group"?}``
 """
 
 import hashlib
@@ -31,6 +31,9 @@ class NormalisedRow(BaseModel):
 
     line: int
     messages: tuple[Message, ...]
+    group: str | None = None
+    """What the row is about, where its user says so: rows of one group stay on one side of every
+    split. Written only where there is one."""
 
     def text(self) -> str:
         """Return the row as it is written, without the line's end."""

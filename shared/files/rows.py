@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
 
-from shared.files.forms import BadRow, Unreadable, blank, normalise
+from shared.files.forms import BadRow, Unreadable, blank, group_of, normalise
 from shared.files.headers import unused
 from shared.files.normalised import NormalisedRow
 from shared.files.readers import read
@@ -63,13 +63,15 @@ class _Check:
                 self._pass_over(line)
                 return
             form, messages = normalise(row)
+            group = group_of(row)
             self._same_format(form)
         except BadRow as error:
             nth = f"row {self._on_line} of this line: " if self._on_line > 1 else ""
             self.report.add_error(line, f"{nth}{error}")
             return
         self.report.rows += 1
-        normal = NormalisedRow(line=line, messages=tuple(messages))
+        of_group = {} if group is None else {"group": group}
+        normal = NormalisedRow(line=line, messages=tuple(messages), **of_group)
         self._warn(row, normal)
         if self.target is not None:
             self.target.write(normal.text() + "\n")
