@@ -8,7 +8,7 @@ import pytest
 
 from deploy.local.setup import MODELS
 from shared.catalog import load_catalog
-from shared.datareport import duplicates, language
+from shared.datareport import language, near
 from shared.datareport.analyse import Base, analyse
 from shared.datareport.language import language_of
 from shared.datareport.report import KINDS, MAX_LINES, Found
@@ -140,7 +140,7 @@ def test_long_rows_that_nearly_repeat_are_found_and_those_that_share_their_words
     draw = random.Random(3)
     words = [f"{draw.choice('bdfgk')}{draw.choice('aeiou')}{end}" for end in WORD_ENDS]
     rows = [pair(" ".join(draw.choices(words, k=300)), "It is in the hall.") for _ in range(200)]
-    assert all(len(row[0]["content"]) > duplicates.MANY_CHARACTERS for row in rows)
+    assert all(len(row[0]["content"]) > near.MANY_CHARACTERS for row in rows)
     changed = [pair(row[0]["content"] + " please", "It is in the hall.") for row in rows[:EACH]]
     found = by_kind(analyse(write(tmp_path / "rows.jsonl", rows + changed)).report)
     assert found["near_duplicate"].lines == list(range(201, 201 + EACH))
