@@ -3,7 +3,7 @@
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 MODELS = Path(__file__).parents[1] / ".models"
 """Where `make setup` puts the base models."""
 
-app = typer.Typer(help="Training files.", no_args_is_help=True)
+DOCUMENTS = {".txt", ".text", ".md", ".markdown", ".html", ".htm", ".xhtml", ".pdf", ".docx"}
+
+app = typer.Typer(help="Training files and documents.", no_args_is_help=True)
 
 DataFile = Annotated[Path, typer.Argument(help="JSONL, CSV or XLSX.", show_default=False)]
 
@@ -93,15 +95,29 @@ def _base(model: str, models_dir: Path) -> "Base | None":
 
 
 @app.command()
-def upload(path: DataFile, data_dir: DataDir = None) -> None:
-    """Upload a training file and print its id."""
-    typer.echo(upload_file(path, data_dir))
+def upload(
+    path: Annotated[Path, typer.Argument(help="Training data, or a document.", show_default=False)],
+    purpose: Annotated[
+        str, typer.Option(help="fine-tune or user_data; by default the ending decides.")
+    ] = "",
+    data_dir: DataDir = None,
+) -> None:
+    """Upload a training file, or a document for retrieval, and print its id."""
+    typer.echo(upload_file(path, data_dir, purpose))
 
 
-def upload_file(path: Path, data_dir: Path | None) -> str:
-    """Upload ``path`` for fine-tuning; return its id, or raise with what is wrong in it."""
+def upload_file(path: Path, data_dir: Path | None, purpose: str = "fine-tune") -> str:
+    """Upload ``path``; return its id, or raise with what is wrong in it.
+
+    Without a purpose, text, Markdown, HTML, PDF and DOCX are documents for retrieval.
+    """
+    chosen = purpose or ("user_data" if path.suffix.lower() in DOCUMENTS else "fine-tune")
+    if chosen not in ("fine-tune", "user_data"):
+        raise CommandFailed("--purpose must be fine-tune or user_data")
     with openai_client(data_dir) as client, _existing(path).open("rb") as stream:
-        stored = client.files.create(file=(path.name, stream), purpose="fine-tune")
+        stored = client.files.create(
+            file=(path.name, stream), purpose=cast('Literal["fine-tune", "user_data"]', chosen)
+        )
     return stored.id
 
 

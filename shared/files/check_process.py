@@ -1,4 +1,4 @@
-"""The process that reads one training file: limits first, then a request in, a report out.
+"""The process that reads one training file or document: limits first, then a report.
 
 Started as ``python -m shared.files.check_process PARENT_PID``. A JSON object on stdin names the
 paths, the user's file name and the limits; the report leaves as JSON on stdout. Other people's
@@ -31,17 +31,30 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        _check(Path(asked["path"]), asked["filename"], Path(asked["rows_path"]))
+        reader = _READERS[asked["reader"]]
+        print(reader(Path(asked["path"]), asked["filename"], Path(asked["target"])))  # noqa: T201
     except MemoryError:
         os._exit(MEMORY_EXIT)
     except OSError:
         os._exit(DISK_EXIT)
 
 
-def _check(path: Path, filename: str, rows_path: Path) -> None:
-    from shared.files.rows import validate  # noqa: PLC0415  loaded under the limits
+# What reads is imported under the limits.
 
-    print(validate(path, filename, rows_path).model_dump_json())  # noqa: T201  its one answer
+
+def _training_file(path: Path, filename: str, rows_path: Path) -> str:
+    from shared.files.rows import validate  # noqa: PLC0415
+
+    return validate(path, filename, rows_path).model_dump_json()
+
+
+def _document(path: Path, filename: str, passages_path: Path) -> str:
+    from shared.files.documents.read import read_document  # noqa: PLC0415
+
+    return read_document(path, filename, passages_path).model_dump_json()
+
+
+_READERS = {"training_file": _training_file, "document": _document}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from shared.db import CreatedAt, Id, Row, Timestamp
 class StoredFile(Row):
     """A file a tenant uploaded, or one Tailor made for it (``fine-tune-results``).
 
-    Bytes lie in ``uploads/<id>/``: ``raw`` as sent, ``rows.jsonl`` normalised (fine-tune only).
+    Bytes lie in ``uploads/<id>/``: ``raw`` as sent, and what was read of it: ``rows.jsonl``
+    (``fine-tune``) or ``passages.jsonl`` (``user_data``).
     """
 
     __tablename__ = "files"
@@ -30,7 +31,7 @@ class StoredFile(Row):
     status_details: Mapped[str | None]
     """OpenAI's field. An upload is checked before it is kept, so ``processed`` without details."""
     report: Mapped[dict[str, Any]]
-    """shared.files.rows.Report as JSON: format, rows, errors by line."""
+    """shared.files.rows.Report or shared.files.documents.report.DocumentReport as JSON."""
     data_report: Mapped[dict[str, Any] | None]
     """shared.datareport.report.DataReport as JSON, of the last job that was checked with it."""
     created_at: Mapped[CreatedAt]

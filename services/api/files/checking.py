@@ -1,4 +1,4 @@
-"""Training files are checked in child processes: a few at a time, and one for each tenant.
+"""Training files and documents are read in child processes: a few at a time, one for each tenant.
 
 The event loop waits for them; no thread does, because key look-ups share the pool of threads.
 Whoever stops waiting (the caller left, the time is up) ends the child.
@@ -15,17 +15,27 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 from weakref import WeakValueDictionary
 
 import shared
 from services.api.settings import ApiSettings
 from shared.errors import InsufficientStorage, InvalidRequest, RateLimited, UpstreamUnavailable
 from shared.files.check_process import DISK_EXIT, MEMORY_EXIT
+from shared.files.documents.report import DocumentReport
 from shared.files.report import Report
 from shared.telemetry import log_event
 
 _ROOT = Path(shared.__file__).parents[1]
-_SAVE_AS = "save it as CSV (UTF-8) or JSONL, or in several files"
+Reader = Literal["training_file", "document"]
+_ADVICE: dict[Reader, tuple[str, str]] = {
+    "training_file": (
+        "save it as CSV (UTF-8) or JSONL, or in several files",
+        "invalid_training_file",
+    ),
+    "document": ("save it as text, or in several files", "invalid_document"),
+}
+"""What its owner can do, and the error's code."""
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +56,27 @@ class FileChecks:
         Raises InvalidRequest when it cannot be read within the limits, RateLimited while another
         file of this tenant is checked, UpstreamUnavailable while every place is taken.
         """
+        output = await self._read(tenant_id, "training_file", raw, filename, rows_path)
+        return Report.model_validate_json(output)
+
+    async def read_document(
+        self, tenant_id: str, raw: Path, filename: str, passages_path: Path
+    ) -> DocumentReport:
+        """Return the report of the document at ``raw``; its passages go to ``passages_path``.
+
+        Raises as ``check`` does.
+        """
+        output = await self._read(tenant_id, "document", raw, filename, passages_path)
+        return DocumentReport.model_validate_json(output)
+
+    async def _read(
+        self, tenant_id: str, reader: Reader, raw: Path, filename: str, target: Path
+    ) -> bytes:
         request = {
+            "reader": reader,
             "path": str(raw),
             "filename": filename,
-            "rows_path": str(rows_path),
+            "target": str(target),
             "cpu_seconds": self.settings.file_check_cpu_seconds,
             "memory_bytes": self.settings.file_check_memory_bytes,
         }
@@ -58,8 +85,9 @@ class FileChecks:
                 async with asyncio.timeout(self.settings.file_check_seconds):
                     returncode, output = await _run(json.dumps(request).encode())
             except TimeoutError:
-                raise _refused("takes too long to read") from None
-        return _report(returncode, output)
+                raise _refused(reader, "takes too long to read") from None
+        _raise_for(reader, returncode)
+        return output
 
     @asynccontextmanager
     async def _place(self, tenant_id: str) -> AsyncIterator[None]:
@@ -107,20 +135,21 @@ async def _run(request: bytes) -> tuple[int, bytes]:
     return process.returncode or 0, output
 
 
-def _report(returncode: int, output: bytes) -> Report:
+def _raise_for(reader: Reader, returncode: int) -> None:
     if returncode == 0:
-        return Report.model_validate_json(output)
+        return
     log.warning(
         "a file could not be checked", extra=log_event("file_not_checked", returncode=returncode)
     )
     if returncode == -signal.SIGXCPU:
-        raise _refused("takes too long to read")
+        raise _refused(reader, "takes too long to read")
     if returncode == MEMORY_EXIT:
-        raise _refused("needs too much memory to be read")
+        raise _refused(reader, "needs too much memory to be read")
     if returncode == DISK_EXIT:
         raise InsufficientStorage("The file's rows could not be stored; tell the administrator.")
-    raise _refused("could not be read: its reader broke down over it")
+    raise _refused(reader, "could not be read: its reader broke down over it")
 
 
-def _refused(reason: str) -> InvalidRequest:
-    return InvalidRequest(f"The file {reason}; {_SAVE_AS}.", "file", "invalid_training_file")
+def _refused(reader: Reader, reason: str) -> InvalidRequest:
+    save_as, code = _ADVICE[reader]
+    return InvalidRequest(f"The file {reason}; {save_as}.", "file", code)

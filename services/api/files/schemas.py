@@ -7,7 +7,8 @@ from pydantic import BaseModel
 from shared.files.models import StoredFile
 
 PURPOSES = ("fine-tune", "assistants", "batch", "vision", "user_data", "evals")
-"""What a caller may upload for; only ``fine-tune`` is read, the others are kept as they are."""
+"""What a caller may upload for. ``fine-tune`` is read as training rows, ``user_data`` as a
+document; the others are kept as they are."""
 MIN_EXPIRY_SECONDS = 3600
 MAX_EXPIRY_SECONDS = 30 * 24 * 3600
 
@@ -51,7 +52,8 @@ class FileOut(BaseModel):
     status: str
     status_details: str | None
     report: dict[str, Any] | None
-    """Format, number of rows and warnings of a training file (Tailor's own key)."""
+    """Format, number of rows and warnings of a training file; kind, passages and characters of a
+    document (Tailor's own key)."""
     data_report: dict[str, Any] | None
     """Figures and findings of the last job that was checked with it (Tailor's own key)."""
 

@@ -17,6 +17,7 @@ from services.api.pagination import Order, page
 from shared.clock import now
 from shared.db import tenant_transaction
 from shared.errors import Conflict, InvalidRequest, NotFound
+from shared.files.documents.report import DocumentReport
 from shared.files.models import StoredFile
 from shared.files.report import Report
 from shared.ids import new_id
@@ -58,19 +59,36 @@ def find(session: Session, tenant_id: str, file_id: str, param: str = "id") -> S
     return file
 
 
-async def check(checks: FileChecks, tenant_id: str, upload: Upload) -> Report | None:
-    """Check an upload before it is kept; return a training file's report."""
+async def check(
+    checks: FileChecks, tenant_id: str, upload: Upload
+) -> Report | DocumentReport | None:
+    """Check an upload before it is kept; return a training file's or a document's report."""
     _expiry(upload.fields, now())
-    if _purpose(upload) != "fine-tune":
+    purpose = _purpose(upload)
+    if purpose == "user_data":
+        return await _document(checks, tenant_id, upload)
+    if purpose != "fine-tune":
         return None
-    report = await checks.check(tenant_id, upload.path, upload.filename, _rows_path(upload))
+    report = await checks.check(tenant_id, upload.path, upload.filename, _read_path(upload))
     if not report.ok:
         raise InvalidRequest(report.summary(), "file", "invalid_training_file")
     return report
 
 
+async def _document(checks: FileChecks, tenant_id: str, upload: Upload) -> DocumentReport:
+    target = _read_path(upload)
+    report = await checks.read_document(tenant_id, upload.path, upload.filename, target)
+    if report.error:
+        raise InvalidRequest(f"The file {report.error}.", "file", "invalid_document")
+    return report
+
+
 def keep(
-    engine: Engine, store: LocalStore, tenant_id: str, upload: Upload, report: Report | None
+    engine: Engine,
+    store: LocalStore,
+    tenant_id: str,
+    upload: Upload,
+    report: Report | DocumentReport | None,
 ) -> StoredFile:
     """Move a checked upload into its folder and record it."""
     purpose = _purpose(upload)
@@ -79,7 +97,7 @@ def keep(
     with publish_folder(store.upload(file_id), {"file_id": file_id}) as unfinished:
         upload.path.rename(unfinished / "raw")
         if report:
-            _rows_path(upload).rename(unfinished / "rows.jsonl")
+            _read_path(upload).rename(unfinished / _READ_AS[purpose])
     file = StoredFile(
         id=file_id,
         tenant_id=tenant_id,
@@ -143,8 +161,11 @@ def _purpose(upload: Upload) -> str:
     return purpose
 
 
-def _rows_path(upload: Upload) -> Path:
-    return upload.path.with_name("rows.jsonl")
+_READ_AS = {"fine-tune": "rows.jsonl", "user_data": "passages.jsonl"}
+
+
+def _read_path(upload: Upload) -> Path:
+    return upload.path.with_name("read.jsonl")
 
 
 def _expiry(fields: dict[str, str], created_at: datetime) -> datetime | None:

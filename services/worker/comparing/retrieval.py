@@ -125,7 +125,8 @@ def _order(scores: Scores) -> NDArray[np.intp]:
 
 
 def _sum_of(parts: Iterable[Scores]) -> Scores:
-    return np.sum(np.stack([*parts]), axis=0)
+    total: Scores = np.sum(np.stack([*parts]), axis=0)
+    return total
 
 
 def _reciprocal_ranks(scores: Scores) -> Scores:

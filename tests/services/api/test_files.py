@@ -87,8 +87,34 @@ def test_expiry_is_kept_and_checked(tenant: Tenant) -> None:
 
 
 def test_other_purposes_are_kept_unread(tenant: Tenant) -> None:
-    file_id = tenant.upload(b"\x00\xff not a training file", "notes.bin", "user_data")
+    file_id = tenant.upload(b"\x00\xff not a training file", "notes.bin", "assistants")
     assert tenant.openai.files.content(file_id).read() == b"\x00\xff not a training file"
+
+
+def test_a_document_is_read_into_passages_and_is_a_file_like_any_other(
+    tenant: Tenant, api: Api
+) -> None:
+    body = "# 返品\n\n三十日以内にお願いします。\n".encode()
+    file_id = tenant.upload(body, "規程.md", "user_data")
+    [listed] = tenant.openai.files.list(purpose="user_data")
+    assert (listed.id, listed.filename, listed.purpose) == (file_id, "規程.md", "user_data")
+    report = tenant.http.get(f"/v1/files/{file_id}").json()["report"]
+    assert (report["kind"], report["passages"], report["error"]) == ("markdown", 1, None)
+    stored = api.store.upload(file_id) / "passages.jsonl"
+    assert json.loads(stored.read_text()) == {
+        "document": "規程.md",
+        "place": "返品",
+        "text": body.decode().strip(),
+    }
+    assert tenant.openai.files.content(file_id).read() == body
+    assert tenant.openai.files.delete(file_id).deleted
+
+
+def test_a_document_that_cannot_be_read_is_refused_and_not_kept(tenant: Tenant) -> None:
+    with pytest.raises(openai.BadRequestError, match="no kind that is read") as caught:
+        tenant.openai.files.create(file=("a.bin", b"abc"), purpose="user_data")
+    assert (caught.value.param, caught.value.code) == ("file", "invalid_document")
+    assert list(tenant.openai.files.list()) == []
 
 
 @pytest.mark.parametrize(
@@ -248,7 +274,7 @@ def test_a_name_is_read_however_it_is_spelt(tenant: Tenant, disposition: bytes, 
 def test_a_range_that_cannot_be_sent_is_refused_in_openais_shape(
     tenant: Tenant, wanted: str, status: int, code: str | None
 ) -> None:
-    url = f"/v1/files/{tenant.upload(b'kept', purpose='user_data')}/content"
+    url = f"/v1/files/{tenant.upload(b'kept', purpose='assistants')}/content"
     answer = tenant.http.get(url, headers={"range": wanted})
     error = answer.json()["error"]
     assert (answer.status_code, error["param"], error["code"]) == (status, "Range", code)

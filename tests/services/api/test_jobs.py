@@ -154,7 +154,7 @@ def test_a_missing_parameter_and_broken_json_are_400s(tenant: Tenant) -> None:
 
 
 def test_only_training_files_can_be_trained_on(tenant: Tenant) -> None:
-    other = tenant.upload(training_rows(12), purpose="user_data")
+    other = tenant.upload(training_rows(12), purpose="assistants")
     with pytest.raises(openai.BadRequestError) as caught:
         tenant.openai.fine_tuning.jobs.create(model=BASE, training_file=other)
     assert (caught.value.param, caught.value.code) == ("training_file", "invalid_training_file")

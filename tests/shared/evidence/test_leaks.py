@@ -56,7 +56,12 @@ def test_each_held_out_row_is_named_once_in_order_the_exact_one_before_a_near_on
 
 
 def test_rows_with_other_numbers_are_never_near():
-    shelf = [row(n, f"Who looks after shelf {n} of the archive?", "The archivist.") for n in (7, 8)]
+    shelf = [
+        row(
+            n, f"Who of us looks after shelf {n} of the archive in the cellar of the office?", "Me."
+        )
+        for n in (7, 8)
+    ]
     assert leaks([shelf[0]], [shelf[1]]) == []
 
 
@@ -65,14 +70,10 @@ def test_a_long_beginning_that_all_questions_share_does_not_make_them_near():
     assert leaks(told[:1], told[9:]) == []
 
 
-def test_a_leak_is_found_in_a_crowd_of_rows_from_one_template():
-    words = [f"{a}{b}{c}" for a in "bcdfghk" for b in "aeiou" for c in "lmnrst"]
-    crowd = [
-        row(n, f"Which of our many departments on the campus is responsible for {word}?", "Sales.")
-        for n, word in enumerate(words)
-    ]
-    asked = row(900, "Which of our many departments in the campus is responsible for gus?", "Sales")
-    assert [leak.kind for leak in leaks([asked], [*ROWS, *crowd])] == ["near"]
+def test_a_system_message_does_not_make_rows_near():
+    told = [row(r.line, r.messages[1]["content"], "Yes.", f"{r.line} {LONG}") for r in ROWS]
+    same = [row(n, r.messages[1]["content"], "Yes.", f"Staff. {LONG}") for n, r in enumerate(ROWS)]
+    assert leaks(same[:1], [told[9], *same[9:]]) == []
 
 
 def test_near_pairs_join_what_repeats():
