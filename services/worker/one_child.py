@@ -1,4 +1,4 @@
-"""A Celery worker of one queue with one child, our logs, a drain, and a child that outlives nobody."""
+"""A Celery worker of one queue and one child, with our logs; its child outlives nobody."""
 
 import os
 import warnings

@@ -90,7 +90,9 @@ def test_an_image_starts_its_service_as_an_unprivileged_user(name: str) -> None:
     ]
 
 
-@pytest.mark.parametrize(("name", "may"), [("api", set()), ("scheduler", {"transformers"}), ("comparer", set())])
+@pytest.mark.parametrize(
+    ("name", "may"), [("api", set()), ("scheduler", {"transformers"}), ("comparer", set())]
+)
 def test_what_does_not_train_or_serve_needs_no_torch(name: str, may: set[str]) -> None:
     # The scheduler's checker renders chat templates with transformers, which loads no torch.
     assert (HEAVY - may).isdisjoint(installed_by(name))

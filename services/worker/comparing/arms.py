@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from services.worker.comparing import prompts
 from services.worker.comparing.asking import Ask
-from services.worker.comparing.retrieval import Retriever
-from services.worker.comparing.rows import RowFile
+from services.worker.comparing.retrieval import Retriever, RetrieverName
+from services.worker.comparing.rows import Passage, RowFile
 from shared.evidence.arms import COPIES, ROWS_IN_PROMPT, Arm
 from shared.files.normalised import Message
 
@@ -29,7 +29,7 @@ CHEAP_FIRST = (
     Arm.TUNED_RETRIEVED_3,
     Arm.RETRIEVED_5,
 )
-COPIED_FROM = {Arm.COPY_BM25: "bm25", Arm.COPY_EMBEDDING: "embedding"}
+COPIED_FROM: dict[Arm, RetrieverName] = {Arm.COPY_BM25: "bm25", Arm.COPY_EMBEDDING: "embedding"}
 
 
 @dataclass(frozen=True)
@@ -66,39 +66,42 @@ class Library:
         self,
         training: RowFile,
         visible: Sequence[int],
-        passages: Sequence[str],
-        make: Callable[[str, Sequence[str]], Retriever],
+        passages: Sequence[Passage],
+        make: Callable[[RetrieverName, Sequence[str]], Retriever],
     ) -> None:
         self.training = training
         self.visible = visible
         """Indexes of the training rows that may be shown."""
         self.passages = passages
         self._make = make
-        self._made: dict[tuple[str, bool], Retriever] = {}
-        self._ranked: dict[tuple[str, bool, int], list[int]] = {}
+        self._ranked: dict[tuple[RetrieverName, bool], dict[int, list[int]]] = {}
 
-    def rows(self, retriever: str, question: Question, count: int) -> list[int]:
-        """Return the training rows nearest to a question, the nearest first."""
-        found = self._ranks(retriever, question, of_passages=False)[:count]
-        return [self.visible[place] for place in found]
+    def rows(self, retriever: RetrieverName, questions: Sequence[Question]) -> dict[int, list[int]]:
+        """Return by line the training rows nearest to each question, the nearest first."""
+        ranked = self._ranks(retriever, questions, self._row_texts, of_passages=False)
+        return {line: [self.visible[place] for place in found] for line, found in ranked.items()}
 
-    def passages_for(self, retriever: str, question: Question, count: int) -> list[int]:
-        """Return the passages nearest to a question, the nearest first."""
-        return self._ranks(retriever, question, of_passages=True)[:count]
+    def passages_for(
+        self, retriever: RetrieverName, questions: Sequence[Question]
+    ) -> dict[int, list[int]]:
+        """Return by line the passages nearest to each question, the nearest first."""
+        return self._ranks(retriever, questions, self._passage_texts, of_passages=True)
 
-    def _ranks(self, retriever: str, question: Question, *, of_passages: bool) -> list[int]:
-        key = (retriever, of_passages, question.line)
-        if key not in self._ranked:
-            index = self._index(retriever, of_passages=of_passages)
-            self._ranked[key] = index.rank(question.text, MOST_SHOWN)
-        return self._ranked[key]
-
-    def _index(self, retriever: str, *, of_passages: bool) -> Retriever:
+    def _ranks(
+        self,
+        retriever: RetrieverName,
+        questions: Sequence[Question],
+        texts: Callable[[], Sequence[str]],
+        *,
+        of_passages: bool,
+    ) -> dict[int, list[int]]:
         key = (retriever, of_passages)
-        if key not in self._made:
-            texts = self.passages if of_passages else self._row_texts()
-            self._made[key] = self._make(retriever, texts)
-        return self._made[key]
+        if key not in self._ranked:
+            # The index is dropped: no arm asks anything but these questions.
+            index = self._make(retriever, texts())
+            ranks = index.rank_all([question.text for question in questions], MOST_SHOWN)
+            self._ranked[key] = dict(zip((q.line for q in questions), ranks, strict=True))
+        return self._ranked[key]
 
     def _row_texts(self) -> list[str]:
         wanted = set(self.visible)
@@ -108,46 +111,50 @@ class Library:
             if index in wanted
         ]
 
+    def _passage_texts(self) -> list[str]:
+        return [passage.text for passage in self.passages]
+
 
 @dataclass(frozen=True)
 class Plan:
     """How one comparison chooses what its arms show."""
 
     library: Library
-    retriever: str
+    retriever: RetrieverName
     seed: int
 
     def shown(self, arm: Arm, questions: Sequence[Question]) -> list[Shown]:
-        """Return the questions in the order in which the arm asks them."""
-        found = [Shown(question, self._places(arm, question)) for question in questions]
+        """Return all questions of the comparison, in the order in which the arm asks them."""
+        places = self._places(arm, questions)
+        found = [Shown(question, places.get(question.line, ())) for question in questions]
         return sorted(found, key=lambda each: (each.places, each.question.line))
 
     def ask(self, arm: Arm, shown: Shown) -> Ask:
         """Build the prompt of a question in an arm that asks a model."""
         library = self.library
         if arm is Arm.DOCUMENTS:
-            passages = [library.passages[place] for place in shown.places]
+            passages = [library.passages[place].text for place in shown.places]
             conversation = prompts.messages(shown.question.messages, passages=passages)
         else:
             rows = [library.training[place] for place in shown.places]
             conversation = prompts.messages(shown.question.messages, rows)
         return Ask(shown.question.line, conversation)
 
-    def _places(self, arm: Arm, question: Question) -> tuple[int, ...]:
-        if arm in COPIES:
-            return tuple(self.library.rows(COPIED_FROM[arm], question, 1))
+    def _places(self, arm: Arm, questions: Sequence[Question]) -> dict[int, tuple[int, ...]]:
         if arm is Arm.FEW_SHOT:
-            return self._fixed()
+            return dict.fromkeys((question.line for question in questions), self._fixed())
         if arm is Arm.DOCUMENTS:
-            return tuple(
-                self.library.passages_for(self.retriever, question, PASSAGES_IN_PROMPT)[::-1]
-            )
-        count = ROWS_IN_PROMPT.get(arm, 0)
-        return tuple(self.library.rows(self.retriever, question, count)[::-1]) if count else ()
+            found = self.library.passages_for(self.retriever, questions)
+            count = PASSAGES_IN_PROMPT
+        elif arm in COPIES:
+            found, count = self.library.rows(COPIED_FROM[arm], questions), 1
+        elif arm in ROWS_IN_PROMPT:
+            found, count = self.library.rows(self.retriever, questions), ROWS_IN_PROMPT[arm]
+        else:
+            return {}
+        return {line: tuple(ranked[:count][::-1]) for line, ranked in found.items()}
 
     def _fixed(self) -> tuple[int, ...]:
         visible = self.library.visible
         count = min(ROWS_IN_PROMPT[Arm.FEW_SHOT], len(visible))
         return tuple(random.Random(self.seed).sample(visible, count))
-
-

@@ -200,7 +200,8 @@ async def _once(client: httpx.AsyncClient, line: int, body: dict[str, Any]) -> A
 
 async def _read(response: httpx.Response, line: int, began: float) -> Answer:
     parts: list[str] = []
-    first, finish, usage = None, None, {}
+    first, finish = None, None
+    usage: dict[str, int] = {}
     async for event in events(response):
         if "error" in event:
             raise _Away

@@ -1,10 +1,10 @@
-"""Answers in the database: written by the attempt that holds the lease, found by every later one."""
+"""Answers in the database: written by whoever holds the lease, found by every later attempt."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -25,7 +25,7 @@ class Kept:
 def keep(session: Session, comparison: Comparison, arm: Arm, answers: Sequence[Kept]) -> None:
     """Write answers; one that is there already stays as it is.
 
-    The caller's transaction renews the lease first, which fences it.
+    The caller's transaction also renews the lease, which fences it.
     """
     rows = [
         {
@@ -64,3 +64,9 @@ def kept_answers(session: Session, comparison_id: str) -> dict[Arm, dict[int, Ke
         )
         found[Arm(row.arm)][row.line] = Kept(answer, tuple(row.retrieved or ()))
     return found
+
+
+def count_kept(session: Session, comparison_id: str) -> int:
+    """Count the answers of a comparison."""
+    query = select(func.count()).where(ComparisonAnswer.comparison_id == comparison_id)
+    return session.scalar(query) or 0

@@ -1,6 +1,14 @@
 """Orders to the one who works on a comparison: the lease gives them, from its threads."""
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import TypeVar
+
 from services.worker.lease import Order
+
+LISTENING_SECONDS = 0.1
+T = TypeVar("T")
 
 
 class EndedByOrder(Exception):
@@ -31,3 +39,20 @@ class Orders:
         """Raise EndedByOrder where an order has come."""
         if self._first is not None:
             raise EndedByOrder(self._first)
+
+    def listening(self, action: Callable[[], T]) -> T:
+        """Return what ``action`` returns; an order abandons it, in its thread."""
+        answer: Future[T] = Future()
+
+        def act() -> None:
+            try:
+                answer.set_result(action())
+            except Exception as error:  # noqa: BLE001  it is raised again where the answer is read
+                answer.set_exception(error)
+
+        # A daemon, unlike an executor's threads: what is abandoned keeps no worker from exiting.
+        threading.Thread(target=act, name="listening", daemon=True).start()
+        while not answer.done():
+            self.check()
+            wait([answer], LISTENING_SECONDS)
+        return answer.result()

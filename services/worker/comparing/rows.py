@@ -1,9 +1,14 @@
-"""Normalised rows on disk: memory holds where each one begins, and never all of them."""
+"""Normalised rows on disk: memory holds where each one begins, and never all of them.
 
+Passages of documents are read whole: there are fewer.
+"""
+
+import json
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from shared.files.normalised import NormalisedRow
 
@@ -44,3 +49,18 @@ class RowFile:
     def at_line(self, line: int) -> NormalisedRow:
         """Return the row that ``line`` names."""
         return self[bisect_left(self.lines, line)]
+
+
+class Passage(NamedTuple):
+    """A part of a document."""
+
+    source: str
+    """Its document, and where in it."""
+    text: str
+
+
+def read_passages(path: Path) -> Iterator[Passage]:
+    """Yield the passages that an upload's check has written."""
+    with path.open(encoding="utf-8") as file:
+        for line in map(json.loads, file):
+            yield Passage(", ".join(filter(None, [line["document"], line["place"]])), line["text"])

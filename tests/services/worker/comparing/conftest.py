@@ -3,6 +3,7 @@
 import pytest
 
 from tests.services.worker.comparing.model_server import ModelServer
+from tests.services.worker.comparing.workshop import Workshop
 
 
 @pytest.fixture
@@ -10,3 +11,10 @@ def model():
     server = ModelServer()
     yield server
     server.close()
+
+
+@pytest.fixture
+def workshop(tmp_path, database, model):
+    workshop = Workshop(tmp_path, database.system_url, model)
+    yield workshop
+    workshop.close()

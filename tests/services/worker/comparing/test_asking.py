@@ -43,6 +43,8 @@ def test_an_answer_comes_with_its_tokens_and_times(model):
     (answer,) = ask(model)
     assert (answer.text, answer.cut, answer.failed) == ("五\u2028つ です", True, None)
     assert (answer.prompt_tokens, answer.completion_tokens) == (1, 3)
+    assert answer.first_token_seconds is not None
+    assert answer.answer_seconds is not None
     assert 0 < answer.first_token_seconds <= answer.answer_seconds
 
 
@@ -118,7 +120,8 @@ def test_a_model_that_is_gone_ends_the_asking(model):
 
 
 def test_an_order_ends_the_asking_soon_and_keeps_what_was_answered(model):
-    orders, kept = Orders(), []
+    orders = Orders()
+    kept: list[Answer] = []
 
     def script(body):
         if question_in(body) == "5":
