@@ -27,6 +27,7 @@ COLOURS = {
     "api": "green",
     "scheduler": "yellow",
     "worker": "cyan",
+    "comparer": "bright_cyan",
     "inference": "bright_red",
 }
 

@@ -58,6 +58,13 @@ class InferenceClientSettings(TailorSettings):
     inference_secret: SecretStr
 
 
+class CacheSaltSettings(TailorSettings):
+    """What keeps the tenants' prefix caches apart."""
+
+    cache_salt_key: SecretStr
+    """Every process that asks the inference service for a tenant must have the same one."""
+
+
 class ServedModelSettings(TailorSettings):
     """What the inference service serves."""
 

@@ -153,6 +153,18 @@ def test_tests_mirror_the_source_folders():
     assert [str(folder) for folder in sorted(mirrored) if not (ROOT / folder).is_dir()] == []
 
 
+def test_importing_the_comparer_loads_no_engine_and_no_trainer():
+    program = (
+        "import json, sys, services.worker.comparing.celery_app; print(json.dumps([*sys.modules]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = json.loads(done.stdout)
+    assert (HEAVY - {"celery", "celery.worker"} | {"tokenizers"}).isdisjoint(loaded)
+    assert [name for name in loaded if name.startswith("services.worker.training")] == []
+
+
 def test_importing_the_api_loads_nothing_heavy():
     program = "import json, sys, services.api.app; print(json.dumps(list(sys.modules)))"
     done = subprocess.run(

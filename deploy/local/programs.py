@@ -16,16 +16,19 @@ from deploy.local.launch import LaunchSpec
 from deploy.local.postgres import Postgres
 from deploy.local.supervision import Program
 
-POSTGRES, VALKEY, API, SCHEDULER, WORKER, INFERENCE = NAMES = (
+POSTGRES, VALKEY, API, SCHEDULER, WORKER, COMPARER, INFERENCE = NAMES = (
     "postgres",
     "valkey",
     "api",
     "scheduler",
     "worker",
+    "comparer",
     "inference",
 )
-SERVICES = (API, SCHEDULER, WORKER, INFERENCE)
+SERVICES = (API, SCHEDULER, WORKER, COMPARER, INFERENCE)
 """Ours: started and stopped together, between the two servers' start and stop."""
+MODULES = {name: f"services.{name}" for name in SERVICES} | {COMPARER: "services.worker.comparing"}
+"""What Python runs for each."""
 
 STOP = {
     POSTGRES: ("INT", 8),  # fast shutdown
@@ -33,6 +36,7 @@ STOP = {
     API: ("TERM", 10),
     SCHEDULER: ("TERM", 10),
     WORKER: ("TERM", 60),  # drain: a checkpoint, then back into the queue
+    COMPARER: ("TERM", 20),
     INFERENCE: ("TERM", 20),
 }
 """Signal, and seconds until SIGKILL; in all less than the 75 s that ``tailor down`` promises."""
@@ -105,6 +109,7 @@ def service_settings(
     inference_client = {"TAILOR_INFERENCE_URL": wiring.inference_url, **secret}
     metrics_secret = {"TAILOR_METRICS_SECRET": secrets.metrics_secret}
     metrics = {"TAILOR_METRICS_HOST": "127.0.0.1", **metrics_secret}
+    salt = {"TAILOR_CACHE_SALT_KEY": secrets.cache_salt_key}
     jobs = system | broker | store | models | inference_client | served_model | metrics
     return {
         "migrate": system
@@ -120,14 +125,15 @@ def service_settings(
         | models
         | inference_client
         | served_model
+        | salt
         | {
             "TAILOR_DATABASE_URL": wiring.database_url,
-            "TAILOR_CACHE_SALT_KEY": secrets.cache_salt_key,
             "TAILOR_API_HOST": wiring.api_host,
             "TAILOR_API_PORT": str(wiring.api_port),
         },
         SCHEDULER: jobs | {"TAILOR_METRICS_PORT": str(wiring.scheduler_metrics_port)},
         WORKER: jobs | {"TAILOR_METRICS_PORT": str(wiring.worker_metrics_port)},
+        COMPARER: system | broker | store | models | inference_client | served_model | salt,
         INFERENCE: store
         | models
         | secret
@@ -167,7 +173,7 @@ def programs(
     }
     for name in SERVICES:
         specs[name] = LaunchSpec(
-            argv=[sys.executable, "-m", f"services.{name}"],
+            argv=[sys.executable, "-m", MODULES[name]],
             env=environment(settings, name),
             # A private folder: Python would import modules from wherever the caller stands.
             cwd=str(folder.run),

@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 
 from deploy.local.programs import (
     API,
+    COMPARER,
     INFERENCE,
     POSTGRES,
     SCHEDULER,
@@ -19,10 +20,14 @@ from deploy.local.programs import (
     WORKER,
     Wiring,
 )
+from shared import task_queue
+from shared.comparisons.claim import QUEUE
 
 ASK_SECONDS = 2
 SCHEDULER_SECONDS = 2
 """It has no door to knock at: having run this long, it has swept at least once."""
+COMPARERS = f"{task_queue.WORKER}{QUEUE}:"
+"""How the names of a comparer's connections begin."""
 
 
 def ready(name: str, wiring: Wiring, info: Mapping[str, Any]) -> bool:
@@ -46,9 +51,20 @@ def _valkey(wiring: Wiring, _info: Mapping[str, Any]) -> bool:
 
 
 def _worker(wiring: Wiring, _info: Mapping[str, Any]) -> bool:
+    return _listens(wiring, lambda name: not name.startswith(COMPARERS))
+
+
+def _comparer(wiring: Wiring, _info: Mapping[str, Any]) -> bool:
+    return _listens(wiring, lambda name: name.startswith(COMPARERS))
+
+
+def _listens(wiring: Wiring, is_meant: Callable[[str], bool]) -> bool:
     """A Celery worker that listens hangs in a blocking pop, and Valkey lists it."""
     return _ask_valkey(
-        wiring, lambda client: any(c["cmd"] == "brpop" for c in client.client_list())
+        wiring,
+        lambda client: any(
+            c["cmd"] == "brpop" and is_meant(c["name"]) for c in client.client_list()
+        ),
     )
 
 
@@ -88,5 +104,6 @@ _CHECKS: dict[str, Callable[[Wiring, Mapping[str, Any]], bool]] = {
     API: _api,
     SCHEDULER: _scheduler,
     WORKER: _worker,
+    COMPARER: _comparer,
     INFERENCE: _inference,
 }

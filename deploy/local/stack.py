@@ -255,10 +255,12 @@ class _Start:
 
 
 def _stop(supervisor: Supervisor, names: tuple[str, ...]) -> None:
-    for name in names:
+    # A stack that an earlier release started lacks what is new.
+    present = [name for name in names if name in supervisor.programs()]
+    for name in present:
         supervisor.stop_program(name)
     # supervisord itself kills what takes longer than its stop_seconds.
-    while any(supervisor.programs()[name]["pid"] for name in names):
+    while any(supervisor.programs()[name]["pid"] for name in present):
         time.sleep(0.1)
 
 

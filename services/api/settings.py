@@ -6,6 +6,7 @@ from pydantic import Field, IPvAnyNetwork, SecretStr, StringConstraints, model_v
 
 from shared.settings import (
     BrokerSettings,
+    CacheSaltSettings,
     InferenceClientSettings,
     Seconds,
     ServedModelSettings,
@@ -23,6 +24,7 @@ class ApiSettings(
     BrokerSettings,
     StoreSettings,
     InferenceClientSettings,
+    CacheSaltSettings,
     ServedModelSettings,
     LimitSettings,
 ):
@@ -30,8 +32,6 @@ class ApiSettings(
 
     database_url: SecretStr
     """SQLAlchemy URL of the role ``tailor_api``, which sees one tenant's rows at a time."""
-    cache_salt_key: SecretStr
-    """Keeps the tenants' prefix caches apart; every API process must have the same one."""
     api_host: str = "127.0.0.1"
     api_port: int = Field(8000, ge=0, le=65535)
     admin_host: str = "127.0.0.1"

@@ -1,8 +1,9 @@
 """The heartbeat thread: renews the lease, carries progress and events, hears a cancel.
 
-All that the worker writes of a held job goes through here, so a database that is away costs nothing
-but time: what has gathered is written with the next heartbeat that succeeds. The drain has a
-thread of its own, which waits for nothing else. API (cancel) and scheduler write to the row, too.
+All that a worker writes of a held job or comparison goes through here, so a database that is away
+costs nothing but time: what has gathered is written with the next heartbeat that succeeds. The
+drain has a thread of its own, which waits for nothing else. API (cancel) and scheduler write to the
+row, too.
 """
 
 import logging
@@ -23,13 +24,10 @@ from sqlalchemy.orm import Session
 from services.worker.drain import Drain
 from shared.db import transaction
 from shared.errors import LeaseLost
-from shared.jobs.lease import renew
-from shared.jobs.models import FineTuningJob
-from shared.jobs.state import State
-from shared.jobs.transitions import record
 from shared.telemetry import log_event
 
 T = TypeVar("T")
+Progress = dict[str, Any]
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +47,19 @@ class FeedLine(NamedTuple):
     message: str
     type: str = "message"
     data: dict[str, Any] | None = None
+
+
+class Held(NamedTuple):
+    """What is held, by one attempt, and how its row is written."""
+
+    name: str
+    renew: Callable[[Session, Progress | None], str | None]
+    """Moves the lease on; returns the state, None when the row is no longer this attempt's."""
+    record: Callable[[Session, FeedLine], None]
+
+
+ORDER_IN = {"cancelling": Order.CANCEL, "pausing": Order.PAUSE}
+"""What a state asks of whoever holds the lease."""
 
 
 def patiently(action: Callable[[], T], pause_seconds: float) -> T:
@@ -71,9 +82,9 @@ def is_away(error: DBAPIError | PoolTimeout) -> bool:
 
 
 class Lease:
-    """One attempt's hold on its job, renewed by a thread of its own between enter and exit.
+    """One attempt's hold on a row, renewed by a thread of its own between enter and exit.
 
-    ``give`` receives each order once; ``kill`` must end the trainer at once. ``engine`` is used by
+    ``give`` receives each order once; ``kill`` must end the work at once. ``engine`` is used by
     this lease alone, so no other work can keep a heartbeat waiting for a connection.
     """
 
@@ -81,21 +92,21 @@ class Lease:
         self,
         *,
         engine: Engine,
-        job: FineTuningJob,
+        held: Held,
         heartbeat_seconds: float,
         drain: Drain,
         give: Callable[[Order], None],
         kill: Callable[[], None],
     ) -> None:
         self._engine = engine
-        self._job = job
+        self._held = held
         self._interval = heartbeat_seconds
         self._drain = drain
         self._give = give
         self._kill = kill
         self._given: set[Order] = set()
         self._giving = threading.Lock()
-        self._progress: dict[str, Any] | None = None
+        self._progress: Progress | None = None
         self._events: list[FeedLine] = []
         self._given_away = False
         self._writing = threading.Lock()
@@ -122,11 +133,11 @@ class Lease:
         self._ended.close()
 
     @property
-    def told(self) -> dict[str, Any]:
+    def told(self) -> Progress:
         """The progress that was last given; empty before the first."""
         return self._progress or {}
 
-    def progress(self, progress: dict[str, Any]) -> None:
+    def progress(self, progress: Progress) -> None:
         """Let the next heartbeat carry ``progress`` (with its ``step``)."""
         self._progress = progress
 
@@ -138,7 +149,7 @@ class Lease:
         """Renew now, writing what has gathered; raises LeaseLost. Waits for an absent database."""
         patiently(self._beat, self._interval)
         if Order.LOST in self._given:
-            raise LeaseLost(f"job {self._job.id} is no longer ours")
+            raise LeaseLost(f"{self._held.name} is no longer ours")
 
     def write(self, action: Callable[[Session], T]) -> T:
         """Run ``action`` in one transaction, after the events before it; raises LeaseLost.
@@ -191,7 +202,7 @@ class Lease:
                 return
             events = list(self._events)
             with transaction(self._engine) as session:
-                state = renew(session, self._job.id, self._job.attempt, self._progress)
+                state = self._held.renew(session, self._progress)
                 if state:
                     self._record(session, events)
             if state:
@@ -200,19 +211,17 @@ class Lease:
 
     def _record(self, session: Session, events: list[FeedLine]) -> None:
         for event in events:
-            record(session, self._job, event.message, type=event.type, data=event.data)
+            self._held.record(session, event)
 
-    def _obey(self, state: State | None) -> None:
+    def _obey(self, state: str | None) -> None:
         if state is None:
             try:
                 self._kill()
             finally:
                 # Without the order the worker would wait for ever for a trainer that is no more.
                 self._order(Order.LOST)
-        elif state == State.CANCELLING:
-            self._order(Order.CANCEL)
-        elif state == State.PAUSING:
-            self._order(Order.PAUSE)
+        elif order := ORDER_IN.get(state):
+            self._order(order)
 
     def _order(self, order: Order) -> None:
         with self._giving:

@@ -36,7 +36,7 @@ from services.worker.feed import (
     step_event,
     worth_an_event,
 )
-from services.worker.lease import FeedLine, Lease, Order
+from services.worker.lease import FeedLine, Held, Lease, Order, Progress
 from services.worker.spec import (
     CheckpointMessage,
     DoneMessage,
@@ -54,6 +54,7 @@ from services.worker.workplace import Workplace, make_spec
 from shared.db import transaction
 from shared.errors import LeaseLost
 from shared.jobs.claim import claim_next
+from shared.jobs.lease import renew
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import State
 from shared.jobs.transitions import move, record
@@ -127,7 +128,7 @@ def hold(place: Workplace, job: FineTuningJob, inbox: Inbox) -> Iterator[Lease]:
     """Hold the lease; afterwards the trainer is idle and unharmed, or gone."""
     lease = Lease(
         engine=place.engine,
-        job=job,
+        held=held_job(job),
         heartbeat_seconds=place.settings.heartbeat_seconds,
         drain=place.drain,
         give=inbox.put,
@@ -140,6 +141,18 @@ def hold(place: Workplace, job: FineTuningJob, inbox: Inbox) -> Iterator[Lease]:
             place.trainer.kill()
             raise
     place.trainer.finish_job()
+
+
+def held_job(job: FineTuningJob) -> Held:
+    """Say how the lease of this attempt of a job is renewed, and where its feed is."""
+
+    def renew_job(session: Session, progress: Progress | None) -> State | None:
+        return renew(session, job.id, job.attempt, progress)
+
+    def record_line(session: Session, line: FeedLine) -> None:
+        record(session, job, line.message, type=line.type, data=line.data)
+
+    return Held(f"job {job.id}", renew_job, record_line)
 
 
 def train(place: Workplace, job: FineTuningJob, lease: Lease, inbox: Inbox) -> DoneMessage:

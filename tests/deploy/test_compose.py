@@ -116,7 +116,7 @@ def test_a_service_is_given_the_settings_of_the_local_stack_and_no_others(
 
 @pytest.mark.parametrize("name", OURS)
 def test_every_other_setting_of_a_service_can_be_given_in_env(name: str) -> None:
-    module = ONE_SHOTS.get(name, f"services.{name}.settings")
+    module = ONE_SHOTS.get(name) or f"{programs.MODULES[name]}.settings"
     assert set(variables(name)) == environment_names(module)
 
 

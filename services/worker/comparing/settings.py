@@ -1,10 +1,20 @@
-"""Settings of what compares: here, where texts are embedded."""
+"""The comparer's settings, and those of the embedding model that it uses."""
 
 from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from shared.settings import Seconds, TailorSettings
+from shared.settings import (
+    BrokerSettings,
+    CacheSaltSettings,
+    InferenceClientSettings,
+    JobTimings,
+    Seconds,
+    ServedModelSettings,
+    StoreSettings,
+    SystemDatabaseSettings,
+    TailorSettings,
+)
 
 
 class EmbeddingSettings(TailorSettings):
@@ -32,3 +42,19 @@ class EmbeddingSettings(TailorSettings):
         if self.embeddings_url and not self.embeddings_model:
             raise ValueError("TAILOR_EMBEDDINGS_URL needs TAILOR_EMBEDDINGS_MODEL")
         return self
+
+
+class ComparerSettings(
+    SystemDatabaseSettings,
+    BrokerSettings,
+    StoreSettings,
+    InferenceClientSettings,
+    CacheSaltSettings,
+    ServedModelSettings,
+    JobTimings,
+    EmbeddingSettings,
+):
+    """One comparer: the queue ``compare``, comparisons of the base model that is served."""
+
+    comparer_in_flight: int = Field(16, ge=1)
+    """Questions at the inference service at a time, of the slots that a tenant may hold."""

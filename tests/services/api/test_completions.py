@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from services.api.completions.service import cache_salt
 from shared.adapters.models import Adapter
 from shared.db import transaction
+from shared.inference import cache_salt
 from tests.services.api.conftest import BASE, Api, Exchange, Tenant, Upstream
 
 ASK: list[Any] = [{"role": "user", "content": "営業時間は?"}]

@@ -11,6 +11,7 @@ from sqlalchemy import make_url
 
 from services.worker.drain import Drain
 from services.worker.lease import Lease, Order
+from services.worker.run_job import held_job
 from shared.db import make_engine
 from shared.jobs.state import State
 from tests.conftest import wait_until
@@ -38,7 +39,7 @@ def held(workshop):
     job_id = workshop.add_job(attempt=1, state=State.RUNNING)
     lease = Lease(
         engine=engine,
-        job=workshop.job(job_id),
+        held=held_job(workshop.job(job_id)),
         heartbeat_seconds=HEARTBEAT,
         drain=drain,
         give=orders.append,

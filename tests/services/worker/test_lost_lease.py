@@ -12,7 +12,7 @@ from services.worker.__main__ import trainer_environment
 from services.worker.drain import Drain
 from services.worker.endings import Outcome
 from services.worker.lease import Lease, Order
-from services.worker.run_job import run_next
+from services.worker.run_job import held_job, run_next
 from services.worker.settings import WorkerSettings
 from services.worker.trainer import Trainer
 from services.worker.workplace import Workplace
@@ -120,7 +120,7 @@ def test_the_loss_is_told_even_when_the_trainer_cannot_be_killed(workshop):
 
     lease = Lease(
         engine=workshop.engine,
-        job=workshop.job(workshop.add_job(attempt=1)),
+        held=held_job(workshop.job(workshop.add_job(attempt=1))),
         heartbeat_seconds=60,
         drain=Drain(),
         give=told.append,
