@@ -2,7 +2,7 @@
 
 import typer
 
-from cli import admin, chat, demo, file, job, stack, tenant
+from cli import admin, chat, compare, demo, file, job, stack, tenant
 from cli.errors import ExplainingGroup
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.add_typer(tenant.key_app, name="key")
 app.add_typer(admin.app, name="admin")
 app.add_typer(file.app, name="file")
 app.add_typer(job.app, name="job")
+app.add_typer(compare.app, name="compare")
 app.command()(chat.chat)
 app.command()(demo.demo)
 

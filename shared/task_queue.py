@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
 TRAIN_NEXT = "tailor.train_next"
-COMPARE_NEXT = "tailor.compare_next"
+"""The one task, whatever the queue: a ring says no more than "look for work"."""
 COMPARE = "compare"
 """The queue of comparisons, heard by comparers alone."""
 WORKER = "tailor-worker:"
@@ -76,12 +76,12 @@ def with_short_timeouts(app: "Celery") -> "Celery":
     return app
 
 
-def ring(app: "Celery", queue: str = "default", task: str = TRAIN_NEXT) -> bool:
+def ring(app: "Celery", queue: str = "default") -> bool:
     """Send one doorbell; False, never an exception, when the broker cannot be reached."""
     from kombu.exceptions import OperationalError  # noqa: PLC0415  comes with Celery
 
     try:
-        app.send_task(task, args=[queue], queue=queue, retry=False, ignore_result=True)
+        app.send_task(TRAIN_NEXT, args=[queue], queue=queue, retry=False, ignore_result=True)
     except (OperationalError, OSError) as error:
         log.warning(
             "doorbell not rung", extra=log_event("doorbell_not_rung", reason=type(error).__name__)
@@ -98,7 +98,7 @@ class Doorbell:
 
     def __init__(self, make_app: "Callable[[], Celery]") -> None:
         self._make_app = make_app
-        self._waiting: Queue[tuple[str, str] | None] = Queue(MAX_WAITING_RINGS)
+        self._waiting: Queue[str | None] = Queue(MAX_WAITING_RINGS)
         self._thread = threading.Thread(target=self._run, name="doorbell", daemon=True)
 
     def start(self) -> None:
@@ -106,10 +106,10 @@ class Doorbell:
         self._thread.start()
         self.ring()
 
-    def ring(self, queue: str = "default", task: str = TRAIN_NEXT) -> None:
+    def ring(self, queue: str = "default") -> None:
         """Ring soon; returns at once and never fails."""
         with suppress(Full):
-            self._waiting.put_nowait((queue, task))
+            self._waiting.put_nowait(queue)
 
     def stop(self) -> None:
         """End the thread, after the rings that are waiting or two time-outs."""
@@ -120,8 +120,8 @@ class Doorbell:
     def _run(self) -> None:
         # A broker that accepts but does not answer must not hold the thread either.
         app = with_short_timeouts(self._make_app())
-        while rung := self._waiting.get():
-            ring(app, *rung)
+        while queue := self._waiting.get():
+            ring(app, queue)
         app.close()
 
 

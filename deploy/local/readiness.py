@@ -21,12 +21,11 @@ from deploy.local.programs import (
     Wiring,
 )
 from shared import task_queue
-from shared.comparisons.claim import QUEUE
 
 ASK_SECONDS = 2
 SCHEDULER_SECONDS = 2
 """It has no door to knock at: having run this long, it has swept at least once."""
-COMPARERS = f"{task_queue.WORKER}{QUEUE}:"
+COMPARERS = f"{task_queue.WORKER}{task_queue.COMPARE}:"
 """How the names of a comparer's connections begin."""
 
 

@@ -18,7 +18,7 @@ from shared.db import transaction
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import TERMINAL
 from shared.jobs.state import State as JobState
-from shared.task_queue import COMPARE, COMPARE_NEXT, outstanding, ring
+from shared.task_queue import COMPARE, outstanding, ring
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -79,4 +79,4 @@ class RingForComparisons:
             number = session.scalars(overdue).one()
         if number:
             for _ in range(rings_due(number, outstanding(self._app, COMPARE, self._age_seconds))):
-                ring(self._app, COMPARE, COMPARE_NEXT)
+                ring(self._app, COMPARE)

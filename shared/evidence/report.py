@@ -78,7 +78,7 @@ class Verdict(_Part):
 
 
 class Leak(_Part):
-    """A held-out row that training or retrieval would have seen; it is left out of both."""
+    """A held-out row that training or retrieval has seen; it is not asked."""
 
     kind: Literal["exact", "near"]
     held_out_line: int

@@ -30,7 +30,7 @@ from shared.errors import (
     UnsupportedMediaType,
 )
 from shared.evidence.report import Report
-from shared.task_queue import COMPARE, COMPARE_NEXT
+from shared.task_queue import COMPARE
 
 router = APIRouter(prefix="/comparisons", tags=["comparisons"], route_class=ApiRoute)
 
@@ -53,7 +53,7 @@ def create_comparison(
         row = service.create(session, tenant_id, body, base, repeat, most_queued=limits.queued_jobs)
         shown = ComparisonOut.of(row)
     # Rung after the commit: whoever hears it must find the row.
-    parts.doorbell.ring(COMPARE, COMPARE_NEXT)
+    parts.doorbell.ring(COMPARE)
     return shown
 
 

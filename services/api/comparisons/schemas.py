@@ -103,7 +103,7 @@ class ComparisonOut(BaseModel):
             created_at=int(row.created_at.timestamp()),
             started_at=_seconds(row.started_at),
             finished_at=_seconds(row.finished_at),
-            status=PUBLIC[State(row.state)],  # type: ignore[arg-type]
+            status=PUBLIC[State(row.state)],
             model=row.base_model,
             job=row.job_id,
             training_file=row.training_file_id,

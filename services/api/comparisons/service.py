@@ -54,6 +54,11 @@ def create(
         training_file = _training_file(session, tenant_id, asked)
     else:
         _refuse_a_job_without_model(job)
+        if asked.held_out_file is None:
+            raise InvalidRequest(
+                "Name a held_out_file: the job's model has learnt the rows of its training file.",
+                "held_out_file",
+            )
         training_file = job.training_file_id
     return insert(
         session,

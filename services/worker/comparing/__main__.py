@@ -5,14 +5,14 @@ import sys
 from services.worker.comparing.celery_app import make_comparer_app
 from services.worker.comparing.settings import ComparerSettings
 from services.worker.one_child import work
-from shared.comparisons.claim import QUEUE
+from shared.task_queue import COMPARE
 
 
 def main(settings: ComparerSettings) -> int:
     """Work until SIGTERM; return the exit status."""
     return work(
         make_comparer_app(settings),
-        QUEUE,
+        COMPARE,
         log_level=settings.log_level,
         watchdog_seconds=settings.watchdog_seconds,
     )

@@ -12,9 +12,8 @@ from services.worker.comparing.settings import ComparerSettings
 from services.worker.drain import Drain
 from services.worker.endings import Outcome
 from services.worker.one_child import connect_signals, make_app
-from shared.comparisons.claim import QUEUE
 from shared.db import make_engine
-from shared.task_queue import TRAIN_NEXT, ring
+from shared.task_queue import COMPARE, TRAIN_NEXT, ring
 from shared.telemetry import log_event
 
 log = logging.getLogger(__name__)
@@ -22,7 +21,7 @@ log = logging.getLogger(__name__)
 
 def make_comparer_app(settings: ComparerSettings) -> Celery:
     """Build the application of one comparer."""
-    app = make_app(settings.broker_url.get_secret_value(), QUEUE)
+    app = make_app(settings.broker_url.get_secret_value(), COMPARE)
     drain = Drain()
 
     @cache
@@ -45,7 +44,7 @@ def make_comparer_app(settings: ComparerSettings) -> Celery:
             )
             return
         if outcome is Outcome.GOES_ON:
-            ring(app, QUEUE)
+            ring(app, COMPARE)
 
     connect_signals("comparer", settings.log_level, drain, place)
     return app

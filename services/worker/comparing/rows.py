@@ -21,11 +21,15 @@ class RowFile:
         self._begins = array("Q")
         self.lines = array("Q")
         """Each row's line in its user's file, ascending; it names the row."""
+        self.grouped = False
+        """Whether a row names its group."""
         begin = 0
         with path.open("rb") as file:
             for text in file:
                 self._begins.append(begin)
-                self.lines.append(NormalisedRow.model_validate_json(text).line)
+                row = NormalisedRow.model_validate_json(text)
+                self.lines.append(row.line)
+                self.grouped = self.grouped or row.group is not None
                 begin += len(text)
         if len(set(self.lines)) < len(self.lines):
             # Rows of a JSON array may all stand on one line; then they are numbered.

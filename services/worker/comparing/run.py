@@ -17,11 +17,18 @@ from sqlalchemy.orm import Session
 
 from services.worker.comparing.arms import CHEAP_FIRST, Shown
 from services.worker.comparing.asking import Answer, Inference, ModelGone, ask_all
-from services.worker.comparing.kept import Kept, count_kept, keep, kept_answers
+from services.worker.comparing.kept import (
+    Kept,
+    count_kept,
+    keep,
+    keep_questions,
+    keep_scores,
+    kept_answers,
+)
 from services.worker.comparing.material import CannotCompare, Material, gather
 from services.worker.comparing.orders import EndedByOrder, Orders
 from services.worker.comparing.prompts import expected_of
-from services.worker.comparing.reporting import make_report
+from services.worker.comparing.reporting import Scores, make_report, scored
 from services.worker.comparing.settings import ComparerSettings
 from services.worker.drain import Drain
 from services.worker.endings import Outcome
@@ -34,6 +41,7 @@ from shared.comparisons.transitions import move, record
 from shared.db import transaction
 from shared.errors import LeaseLost, UpstreamUnavailable
 from shared.evidence.arms import COPIES, Arm
+from shared.evidence.report import Report
 from shared.telemetry import log_context, log_event
 
 PUT_OFF_SECONDS = 60.0
@@ -129,6 +137,7 @@ def work(place: Place, comparison: Comparison, lease: Lease, orders: Orders) -> 
     """Ask what is missing, and report; raises EndedByOrder, LeaseLost, CannotCompare."""
     material = orders.listening(lambda: gather(place.settings, place.engine, comparison))
     arms = [arm for arm in CHEAP_FIRST if arm in set(comparison.arms)]
+    lease.write(lambda session: keep_questions(session, comparison, material.questions))
     answers = lease.write(lambda session: kept_answers(session, comparison.id))
     for arm in arms:
         shown = orders.listening(partial(material.plan.shown, arm, material.questions))
@@ -140,16 +149,22 @@ def work(place: Place, comparison: Comparison, lease: Lease, orders: Orders) -> 
     for remark in material.indexer.remarks:
         lease.event(FeedLine(remark))
     answers = lease.write(lambda session: kept_answers(session, comparison.id))
-    report = orders.listening(lambda: make_report(material, {arm: answers[arm] for arm in arms}))
-    lease.finish(
-        lambda session: move(
-            session,
-            comparison.id,
-            State.SUCCEEDED,
-            "The report is ready",
-            attempt=comparison.attempt,
-            report=report.model_dump(mode="json"),
-        )
+    of_arm = {arm: answers[arm] for arm in arms}
+    scores = orders.listening(lambda: scored(material, of_arm))
+    report = orders.listening(lambda: make_report(material, of_arm, scores))
+    lease.finish(partial(succeed, comparison=comparison, report=report, scores=scores))
+
+
+def succeed(session: Session, comparison: Comparison, report: Report, scores: Scores) -> Comparison:
+    """Keep the report and every answer's score; raises LeaseLost."""
+    keep_scores(session, comparison, scores)
+    return move(
+        session,
+        comparison.id,
+        State.SUCCEEDED,
+        "The report is ready",
+        attempt=comparison.attempt,
+        report=report.model_dump(mode="json"),
     )
 
 

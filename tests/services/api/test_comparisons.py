@@ -80,13 +80,15 @@ def test_a_comparison_before_training_asks_all_that_needs_no_job(tenant: Tenant)
 def test_a_comparison_of_a_job_waits_for_it_and_asks_the_tuned_model_too(
     api: Api, tenant: Tenant
 ) -> None:
-    job = tenant.create_job()
-    comparison = compare(tenant, job=job["id"]).json()
+    job, held_out = tenant.create_job(), tenant.upload(training_rows(3))
+    comparison = compare(tenant, job=job["id"], held_out_file=held_out).json()
     assert (comparison["status"], comparison["job"]) == ("waiting", job["id"])
     assert comparison["arms"] == [*UNTUNED, "tuned", "tuned_retrieved_3"]
     assert (comparison["training_file"], comparison["model"]) == (job["training_file"], BASE)
+    learnt = compare(tenant, job=job["id"])
+    assert (learnt.status_code, learnt.json()["error"]["param"]) == (400, "held_out_file")
     advance(api, job["id"], JobState.FAILED)
-    answer = compare(tenant, job=job["id"])
+    answer = compare(tenant, job=job["id"], held_out_file=held_out)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "job")
 
 

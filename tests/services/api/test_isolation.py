@@ -35,7 +35,8 @@ def owned(api: Api, tenant: Tenant) -> Owned:
     advance(api, job["id"], *way)
     event = tenant.http.get(f"/v1/fine_tuning/jobs/{job['id']}/events").json()["data"][0]["id"]
     model = api.add_adapter(tenant, job["id"])
-    comparison = tenant.http.post("/v1/comparisons", json={"job": job["id"]}).json()["id"]
+    asked = {"job": job["id"], "held_out_file": tenant.upload(training_rows(3))}
+    comparison = tenant.http.post("/v1/comparisons", json=asked).json()["id"]
     return Owned(job["training_file"], job["id"], model, event, comparison)
 
 
@@ -51,7 +52,7 @@ ROUTES: list[tuple[str, str, dict[str, Any]]] = [
     ("GET", "/v1/fine_tuning/jobs/{job}/events", {}),
     ("GET", "/v1/fine_tuning/jobs/{job}/checkpoints", {}),
     ("POST", "/v1/comparisons", {"model": BASE, "training_file": "{file}"}),
-    ("POST", "/v1/comparisons", {"job": "{job}"}),
+    ("POST", "/v1/comparisons", {"job": "{job}", "held_out_file": "{file}"}),
     ("GET", "/v1/comparisons/{comparison}", {}),
     ("GET", "/v1/comparisons/{comparison}/report", {}),
     ("GET", "/v1/comparisons/{comparison}/rows", {}),

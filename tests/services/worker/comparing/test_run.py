@@ -5,18 +5,19 @@ import threading
 import time
 
 import pytest
+from sqlalchemy import select
 
 from services.worker.comparing import asking
 from services.worker.comparing.run import run_next
 from services.worker.endings import Outcome
-from shared.comparisons.claim import QUEUE
 from shared.comparisons.lease import expire, held_leases
+from shared.comparisons.models import ComparisonQuestion
 from shared.comparisons.state import State
 from shared.comparisons.transitions import move
 from shared.db import transaction
 from shared.evidence.arms import Arm
 from shared.evidence.report import Report
-from shared.task_queue import make_celery, ring, with_short_timeouts
+from shared.task_queue import COMPARE, make_celery, ring, with_short_timeouts
 from tests.conftest import wait_until
 from tests.services.worker.comparing.model_server import Reply, question_in
 from tests.services.worker.comparing.workshop import BASE, NUMBERS, numbered, row
@@ -86,7 +87,7 @@ def test_no_prompt_shows_a_row_that_was_set_apart(workshop, model):
         assert questions.isdisjoint(before)
 
 
-def test_planted_rows_are_reported_as_leaks_and_shown_to_nobody(workshop, model):
+def test_planted_rows_are_reported_as_leaks_and_not_asked(workshop, model):
     held_out = numbered(5, first=101)
     exact = row(NUMBERS + 1, *(turn["content"] for turn in held_out[2]["messages"]))
     twice = exact | {"line": NUMBERS + 2}
@@ -97,9 +98,32 @@ def test_planted_rows_are_reported_as_leaks_and_shown_to_nobody(workshop, model)
     assert [(leak.kind, leak.held_out_line, leak.training_line) for leak in report.data.leaks] == [
         ("exact", 3, NUMBERS + 1)
     ]
-    assert report.data.training_rows == NUMBERS
-    shown = {place for each in workshop.answers(comparison_id) for place in each.retrieved}
-    assert shown.isdisjoint({NUMBERS, NUMBERS + 1})
+    assert (report.data.training_rows, report.data.questions) == (NUMBERS + 2, 4)
+    assert {each.line for each in workshop.answers(comparison_id)} == {1, 2, 4, 5}
+
+
+def test_rows_of_one_group_are_set_apart_together_and_are_one_cluster(workshop, model):
+    rows = [each | {"group": f"fact {number // 3}"} for number, each in enumerate(numbered(30))]
+    comparison_id = workshop.add(training=workshop.add_file(rows))
+    run_next(workshop.place)
+    data = report_of(workshop, comparison_id).data
+    assert (data.clustered_by, data.questions, data.clusters) == ("column", 6, 2)
+    asked = sorted(each.line for each in workshop.answers(comparison_id))
+    assert all((line - 1) // 3 == (asked[0] - 1) // 3 for line in asked[:3])
+
+
+def test_questions_and_scores_are_kept(workshop, model):
+    model.script = say_the_code
+    comparison_id = workshop.add()
+    run_next(workshop.place)
+    with transaction(workshop.place.engine) as session:
+        mine = ComparisonQuestion.comparison_id == comparison_id
+        questions = session.scalars(select(ComparisonQuestion).where(mine)).all()
+    answers = workshop.answers(comparison_id)
+    assert {each.line for each in questions} == {each.line for each in answers}
+    assert all("E" in each.expected and each.question for each in questions)
+    report = report_of(workshop, comparison_id)
+    assert sum(each.score for each in answers) == report.arms[0].right
 
 
 def test_the_tuned_model_is_asked_by_the_adapters_inner_name(workshop, model):
@@ -132,7 +156,7 @@ def test_after_a_kill_only_what_is_missing_is_asked_and_the_report_is_the_same(
 
     model.script = script
     process = workshop.start(broker.url)
-    assert ring(with_short_timeouts(make_celery(broker.url)), QUEUE)
+    assert ring(with_short_timeouts(make_celery(broker.url)), COMPARE)
     least = QUESTIONS + 13 - workshop.settings.comparer_in_flight
     wait_until(lambda: len(workshop.answers(comparison_id)) >= least, "answers are kept")
     kill_tree(process.pid)
