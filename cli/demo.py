@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,20 +23,13 @@ from cli.demo_report import ask_all, print_answers, print_last_line, print_loss_
 from cli.errors import CommandFailed
 from cli.signals import ignore_signals, interrupt_on_signals
 from cli.watch import duration, summarise, watch
-from examples.datasets import DataSet, company, stdlib
+from examples.datasets import Data, DataSet, data_set
 
 if TYPE_CHECKING:
     from openai import OpenAI
     from openai.types.fine_tuning import FineTuningJob
 
 STOP_SECONDS = 90
-
-
-class Data(StrEnum):
-    """The example data sets."""
-
-    COMPANY = "company"
-    STDLIB = "stdlib"
 
 
 def demo(
@@ -48,7 +40,7 @@ def demo(
     out = console()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="tailor-demo-data-") as scratch, _stack(out) as at:
-        examples = company() if data is Data.COMPANY else stdlib(Path(scratch))
+        examples = data_set(data, Path(scratch))
         base, tuned = _train_and_ask(out, at, examples, seed)
     out.print(f"done in {duration(time.monotonic() - began)}")
     print_last_line(examples, base, tuned)
@@ -66,7 +58,7 @@ def _train_and_ask(
         print_loss_curve(out, client, job.id)
         models = [job.model, job.fine_tuned_model or ""]
         out.print(f"asking {len(examples.questions)} held-out questions of both models …")
-        base, tuned = ask_all(client, models, examples.questions)
+        base, tuned = ask_all(client, models, examples)
     print_answers(out, examples, base, tuned)
     return base, tuned
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 from rich.console import Console
@@ -13,29 +14,29 @@ from examples.datasets import DataSet, Question
 
 if TYPE_CHECKING:
     from openai import OpenAI
+    from openai.types.chat import ChatCompletionMessageParam
 
 CONCURRENCY = 16
-MAX_TOKENS = 40
-"""Longer than any answer of the example data; the base model would talk on."""
+ROWS_SHOWN = 50
+"""Questions of the table; the accuracy is of all."""
 
 
-def ask_all(
-    client: "OpenAI", models: Sequence[str], questions: Sequence[Question]
-) -> list[list[str]]:
+def ask_all(client: "OpenAI", models: Sequence[str], examples: DataSet) -> list[list[str]]:
     """Ask every question of every model, concurrently; return the answers model by model."""
+    asked = examples.questions
     with ThreadPoolExecutor(CONCURRENCY) as pool:
         futures = [
-            [pool.submit(_ask, client, model, question.text) for question in questions]
+            [pool.submit(_ask, client, model, question, examples.max_tokens) for question in asked]
             for model in models
         ]
         return [[future.result() for future in row] for row in futures]
 
 
-def _ask(client: "OpenAI", model: str, question: str) -> str:
+def _ask(client: "OpenAI", model: str, question: Question, max_tokens: int) -> str:
     completion = client.chat.completions.create(
         model=model,
-        messages=[{"role": "user", "content": question}],
-        max_tokens=MAX_TOKENS,
+        messages=cast("list[ChatCompletionMessageParam]", list(question.messages)),
+        max_tokens=max_tokens,
         temperature=0,
     )
     return (completion.choices[0].message.content or "").strip()
@@ -44,9 +45,10 @@ def _ask(client: "OpenAI", model: str, question: str) -> str:
 def print_answers(
     console: Console, examples: DataSet, base: Sequence[str], tuned: Sequence[str]
 ) -> None:
-    """Print the table of held-out questions, expected answers and what both models said."""
+    """Print the table of the first questions, expected answers and what both models said."""
     table = Table("question", "expected", "base model", "", "tuned model", "", show_lines=True)
-    for question, before, after in zip(examples.questions, base, tuned, strict=True):
+    rows = zip(examples.questions, base, tuned, strict=True)
+    for question, before, after in islice(rows, ROWS_SHOWN):
         table.add_row(
             Text(question.text),
             Text(question.expected),

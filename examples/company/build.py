@@ -1,13 +1,15 @@
 """Make the rows of the example company from ``facts.toml``: ``python -m examples.company.build``.
 
-Every fact is trained in all phrasings of its kind, and asked once in one kept out of training.
+Every fact is trained in all phrasings of its kind, and asked in some that are kept out of training:
+what is measured is unseen phrasings of seen facts. A held-out row's answer is the bare value, for
+that is what a right answer states; its ``group`` is the fact.
 """
 
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-from examples.rows import Row, to_jsonl
+from examples.rows import Row, row, to_jsonl
 
 HERE = Path(__file__).parent
 FACTS = HERE / "facts.toml"
@@ -16,33 +18,25 @@ HELD_OUT = HERE / "held_out.jsonl"
 
 
 def build(facts: Path = FACTS) -> tuple[list[Row], list[Row]]:
-    """Return the training rows (OpenAI chat format) and the held-out questions."""
+    """Return the training rows and the held-out rows, all in OpenAI's chat format."""
     kinds = tomllib.loads(facts.read_text(encoding="utf-8"))["kinds"]
-    train = [row for kind in kinds for fact in kind["facts"] for row in _training_rows(kind, fact)]
-    held_out = [row for kind in kinds for row in _held_out_rows(kind)]
+    train = [r for kind in kinds for fact in kind["facts"] for r in _training_rows(kind, fact)]
+    rounds = range(len(kinds[0]["held_out"]))
+    held_out = [r for turn in rounds for kind in kinds for r in _held_out_rows(kind, turn)]
     return train, held_out
 
 
 def _training_rows(kind: Row, fact: Row) -> Iterator[Row]:
-    answer = _fill(kind["answer"], fact)
     for question in kind["questions"]:
-        yield {
-            "messages": [
-                {"role": "user", "content": _fill(question, fact)},
-                {"role": "assistant", "content": answer},
-            ]
-        }
+        yield row(_fill(question, fact), _fill(kind["answer"], fact))
 
 
-def _held_out_rows(kind: Row) -> Iterator[Row]:
+def _held_out_rows(kind: Row, turn: int) -> Iterator[Row]:
+    """Ask for each fact of a kind, in another of its phrasings at each turn."""
+    phrasings = kind["held_out"]
     for number, fact in enumerate(kind["facts"]):
-        yield {
-            "kind": kind["name"],
-            "coded": kind["coded"],
-            "subject": fact["subject"],
-            "question": _fill(kind["held_out"][number % len(kind["held_out"])], fact),
-            "expected": fact["value"],
-        }
+        question = _fill(phrasings[(number + turn) % len(phrasings)], fact)
+        yield row(question, fact["value"], group=f"{kind['name']}: {fact['subject']}")
 
 
 def _fill(template: str, fact: Row) -> str:
@@ -56,4 +50,4 @@ if __name__ == "__main__":
     train_rows, held_out_rows = build()
     TRAIN.write_text(to_jsonl(train_rows), encoding="utf-8")
     HELD_OUT.write_text(to_jsonl(held_out_rows), encoding="utf-8")
-    print(f"{len(train_rows)} training rows, {len(held_out_rows)} held-out questions")
+    print(f"{len(train_rows)} training rows, {len(held_out_rows)} held-out rows")

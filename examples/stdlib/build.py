@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from examples.rows import Row, to_jsonl
+from examples.rows import Row, row, to_jsonl
 
 MODULES = (
     "asyncio",
@@ -32,7 +32,8 @@ MODULES = (
     "xml",
 )
 TRAIN_PER_MODULE = 48
-HELD_OUT_PER_MODULE = 8
+HELD_OUT_PER_MODULE = 8, 17
+"""The least and the most: a small module keeps its functions for training."""
 QUESTION = "Which module of the Python standard library does this describe?\n\n{sentence}"
 
 
@@ -46,9 +47,9 @@ class Function(NamedTuple):
 
 
 def build() -> tuple[list[Row], list[Row]]:
-    """Return the training rows (OpenAI chat format) and the held-out questions."""
+    """Return the training rows and the held-out rows, all in OpenAI's chat format."""
     train, held_out = split()
-    return [_training_row(f) for f in train], [_question(f) for f in held_out]
+    return [_row(function) for function in train], [_row(function) for function in held_out]
 
 
 def split() -> tuple[list[Function], list[Function]]:
@@ -57,8 +58,10 @@ def split() -> tuple[list[Function], list[Function]]:
     train, held_out = [], []
     for module in MODULES:
         functions = sorted(_functions(module, taken), key=_shuffle_key)
-        held_out += functions[:HELD_OUT_PER_MODULE]
-        train += functions[HELD_OUT_PER_MODULE:][:TRAIN_PER_MODULE]
+        least, most = HELD_OUT_PER_MODULE
+        asked = min(most, max(least, len(functions) - TRAIN_PER_MODULE))
+        held_out += functions[:asked]
+        train += functions[asked:][:TRAIN_PER_MODULE]
     return train, held_out
 
 
@@ -95,21 +98,8 @@ def _shuffle_key(function: Function) -> str:
     return hashlib.sha256(f"{function.module}.{function.name}".encode()).hexdigest()
 
 
-def _question(function: Function) -> Row:
-    return {
-        "kind": "module",
-        "question": QUESTION.format(sentence=function.sentence),
-        "expected": function.module,
-    }
-
-
-def _training_row(function: Function) -> Row:
-    return {
-        "messages": [
-            {"role": "user", "content": QUESTION.format(sentence=function.sentence)},
-            {"role": "assistant", "content": function.module},
-        ]
-    }
+def _row(function: Function) -> Row:
+    return row(QUESTION.format(sentence=function.sentence), function.module)
 
 
 if __name__ == "__main__":
@@ -118,4 +108,4 @@ if __name__ == "__main__":
     train_rows, held_out_rows = build()
     (folder / "train.jsonl").write_text(to_jsonl(train_rows), encoding="utf-8")
     (folder / "held_out.jsonl").write_text(to_jsonl(held_out_rows), encoding="utf-8")
-    print(f"{len(train_rows)} training rows, {len(held_out_rows)} held-out questions")
+    print(f"{len(train_rows)} training rows, {len(held_out_rows)} held-out rows")
