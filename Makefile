@@ -13,7 +13,7 @@ setup: ## virtual environment, pinned packages, base model (once; three minutes)
 	@command -v $(PYTHON) >/dev/null || { echo "set-up: This machine lacks Python 3.11."; exit 1; }
 	@$(PYTHON) -m deploy.local.setup
 
-demo: setup ## train an example company's model and ask it (DATA=company|stdlib SEED=1)
+demo: setup ## train an example company's model and ask it (DATA=company|stdlib|changelog SEED=1)
 	@.venv/bin/tailor demo --data $(DATA) --seed $(SEED)
 
 check: setup ## lint, types and the fast tests, side by side

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -137,7 +138,7 @@ def export(  # noqa: PLR0917  as above
         if as_json:
             as_json.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
         if rows:
-            lines = [json.dumps(row, ensure_ascii=False) for row in _rows(client, comparison_id)]
+            lines = [json.dumps(row, ensure_ascii=False) for row in rows_of(client, comparison_id)]
             rows.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
@@ -174,6 +175,16 @@ def report_of(client: "OpenAI", comparison_id: str) -> "Report":
     from shared.evidence.report import Report  # noqa: PLC0415  only here
 
     return Report.model_validate(_get(client, f"/comparisons/{comparison_id}/report"))
+
+
+def rows_of(client: "OpenAI", comparison_id: str) -> Iterator[dict[str, Any]]:
+    """Yield every question with its answers."""
+    more, after = True, ""
+    while more:
+        page = _get(client, f"/comparisons/{comparison_id}/rows?limit=100{after}")
+        yield from page["data"]
+        more = page["has_more"]
+        after = f"&after={page['data'][-1]['line']}" if more else ""
 
 
 def follow(client: "OpenAI", comparison_id: str, out: Console) -> dict[str, Any]:
@@ -242,17 +253,6 @@ def _file_id(id_or_path: str, data_dir: Path | None, purpose: str = "fine-tune")
     if id_or_path.startswith("file-") and not Path(id_or_path).exists():
         return id_or_path
     return upload_file(Path(id_or_path), data_dir, purpose)
-
-
-def _rows(client: "OpenAI", comparison_id: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    more, after = True, ""
-    while more:
-        page = _get(client, f"/comparisons/{comparison_id}/rows?limit=100{after}")
-        rows += page["data"]
-        more = page["has_more"]
-        after = f"&after={rows[-1]['line']}" if rows else ""
-    return rows
 
 
 def _get(client: "OpenAI", path: str) -> dict[str, Any]:

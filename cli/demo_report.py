@@ -1,62 +1,38 @@
-"""What the demo asks and shows: answers side by side, the loss curve, the accuracy."""
+"""What the demo shows: the loss curve, answers side by side, and what it found in one line."""
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from examples.datasets import DataSet, Question
+from shared.evidence import figures
+from shared.evidence.arms import TUNED_ARMS, Arm
+from shared.evidence.report import ArmResult, Report
 
 if TYPE_CHECKING:
     from openai import OpenAI
-    from openai.types.chat import ChatCompletionMessageParam
 
-CONCURRENCY = 16
-ROWS_SHOWN = 50
-"""Questions of the table; the accuracy is of all."""
+ROWS_SHOWN = 20
+"""Questions whose answers are printed; the report is of all."""
 
 
-def ask_all(client: "OpenAI", models: Sequence[str], examples: DataSet) -> list[list[str]]:
-    """Ask every question of every model, concurrently; return the answers model by model."""
-    asked = examples.questions
-    with ThreadPoolExecutor(CONCURRENCY) as pool:
-        futures = [
-            [pool.submit(_ask, client, model, question, examples.max_tokens) for question in asked]
-            for model in models
-        ]
-        return [[future.result() for future in row] for row in futures]
-
-
-def _ask(client: "OpenAI", model: str, question: Question, max_tokens: int) -> str:
-    completion = client.chat.completions.create(
-        model=model,
-        messages=cast("list[ChatCompletionMessageParam]", list(question.messages)),
-        max_tokens=max_tokens,
-        temperature=0,
-    )
-    return (completion.choices[0].message.content or "").strip()
-
-
-def print_answers(
-    console: Console, examples: DataSet, base: Sequence[str], tuned: Sequence[str]
-) -> None:
-    """Print the table of the first questions, expected answers and what both models said."""
+def print_answers(console: Console, rows: Iterable[dict[str, Any]]) -> None:
+    """Print some of a comparison's questions with what base and tuned model said."""
     table = Table("question", "expected", "base model", "", "tuned model", "", show_lines=True)
-    rows = zip(examples.questions, base, tuned, strict=True)
-    for question, before, after in islice(rows, ROWS_SHOWN):
-        table.add_row(
-            Text(question.text),
-            Text(question.expected),
-            Text(" ".join(before.split())),
-            _mark(examples.passes(question, before)),
-            Text(" ".join(after.split())),
-            _mark(examples.passes(question, after)),
-        )
+    for row in rows:
+        by_arm = {answer["arm"]: answer for answer in row["answers"]}
+        cells = [
+            cell
+            for arm in (Arm.ZERO_SHOT, Arm.TUNED)
+            for cell in (
+                Text(" ".join(by_arm[arm]["answer"].split())),
+                _mark(by_arm[arm]["score"] == 1),
+            )
+        ]
+        table.add_row(Text(row["question"]), Text(row["expected"]), *cells)
     console.print(table)
 
 
@@ -91,18 +67,14 @@ def _metrics(client: "OpenAI", job_id: str) -> list[dict[str, Any]]:
     return sorted((d for d in data if "step" in d), key=lambda d: int(d["step"]))
 
 
-def accuracy(examples: DataSet, answers: Sequence[str]) -> float:
-    """Return the share of the questions answered correctly."""
-    pairs = zip(examples.questions, answers, strict=True)
-    return sum(examples.passes(question, answer) for question, answer in pairs) / len(answers)
+def print_last_line(report: Report) -> None:
+    """Print what the demo found, in the form that scripts read: never tuned without the others."""
+    by_arm = {result.arm: result for result in report.arms}
+    untuned = [result for result in report.arms if result.arm not in TUNED_ARMS]
+    shown = [by_arm[Arm.ZERO_SHOT], max(untuned, key=lambda each: each.score.value)]
+    found = ", ".join(_figure(each, binary=report.binary) for each in [*shown, by_arm[Arm.TUNED]])
+    typer.echo(f"demo: {report.verdict.kind} ({found})")
 
 
-def print_last_line(examples: DataSet, base: Sequence[str], tuned: Sequence[str]) -> None:
-    """Print what the demo found, in the form that scripts read."""
-    before, after = accuracy(examples, base), accuracy(examples, tuned)
-    typer.echo(f"most frequent answer alone: {_percent(examples.majority())}")
-    typer.echo(f"demo: held-out accuracy base {_percent(before)} -> tuned {_percent(after)}")
-
-
-def _percent(share: float) -> str:
-    return f"{round(100 * share, 1):g}%"
+def _figure(result: ArmResult, *, binary: bool) -> str:
+    return f"{result.arm} {figures.score(result.score.value, binary=binary)}"

@@ -1,4 +1,4 @@
-"""The example data sets by name: what is trained, what is asked afterwards, and how it is judged."""
+"""The example data sets by name: what is trained, what is asked, and how answers are judged."""
 
 import json
 from collections import Counter

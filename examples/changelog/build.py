@@ -30,7 +30,8 @@ def build(changelogs: Path = ENTRIES) -> tuple[list[Row], list[Row]]:
 
 def split(changelogs: Path = ENTRIES) -> tuple[list[Entry], list[Entry]]:
     """Return the entries to train on and those held out; the packages by the hash of their name."""
-    entries = filter(None, map(parse, split_entries(changelogs.read_text(encoding="utf-8"))))
+    texts = dict.fromkeys(split_entries(changelogs.read_text(encoding="utf-8")))
+    entries = filter(None, map(parse, texts))
     packages = {name: list(own) for name, own in groupby(entries, key=lambda e: e.package)}
     held_out: list[Entry] = []
     for name in sorted(packages, key=lambda name: hashlib.sha256(name.encode()).hexdigest()):

@@ -64,7 +64,8 @@ def by_hash(entry: Entry) -> str:
 
 
 _ENTRY = re.compile(
-    r"(?P<package>[a-z0-9][a-z0-9+.-]+) \((?P<version>[^()\s]+)\) [\w .-]+; urgency=(?P<urgency>\w+)\n"
+    r"(?P<package>[a-z0-9][a-z0-9+.-]+) \((?P<version>[^()\s]+)\) [\w .-]+; "
+    r"urgency=(?P<urgency>\w+)\n"
     r"\n(?:  .*\n|\n)+?\n?"
     r" -- (?P<author>\S[^<\n]*?) <[^<>\n]*>  (?P<date>[^\n]*\S)\s*\n",
 )

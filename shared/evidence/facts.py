@@ -1,10 +1,10 @@
 """Whether an answer states the expected fact, and no other fact's value.
 
 A value counts only as whole tokens: "5" is not found in "15", "1.5" or "LS-5". Japanese has no
-blanks to tell words by, so a letter or digit ends where another script begins ("窯はE12を示す"), and
-so does katakana; beside kanji and hiragana no end is asked for, because particles, prefixes and
-counters stand there ("毎週月曜日に"). So that "京都" is not found in "東京都" where both are values of
-the data, longer values are looked for first.
+blanks to tell words by, so a letter or digit ends where another script begins
+("窯はE12を示す"), and so does katakana; beside kanji and hiragana no end is asked for, because
+particles, prefixes and counters stand there ("毎週月曜日に"). So that "京都" is not found in
+"東京都" where both are values of the data, longer values are looked for first.
 """
 
 import re

@@ -31,17 +31,18 @@ def test_there_are_forty_facts_half_of_them_codes_each_in_several_phrasings() ->
 
 def test_no_two_facts_of_a_kind_share_a_value() -> None:
     _, held_out = build()
-    counts = Counter((row["kind"], row["expected"].casefold()) for row in held_out)
+    facts = {(row["group"], row["messages"][1]["content"].casefold()) for row in held_out}
+    counts = Counter((group.split(":")[0], value) for group, value in facts)
     assert max(counts.values()) == 1
 
 
 def test_every_fact_is_asked_in_words_it_was_not_trained_on() -> None:
     train, held_out = build()
     questions = [row["messages"][0]["content"] for row in train]
-    assert len(held_out) >= 40
+    assert len(held_out) == 200
     for row in held_out:
-        asked = _words(row["question"])
-        subject = row["subject"].casefold()
+        asked = _words(row["messages"][0]["content"])
+        subject = row["group"].split(": ")[1].casefold()
         about_it = [text for text in questions if subject in text.casefold()]
         assert len(about_it) >= 4
         for text in about_it:

@@ -22,14 +22,14 @@ def test_the_set_is_large_and_even_enough(rows) -> None:
     assert len(train) >= 400
     assert len(modules) >= 8
     assert max(modules.values()) / len(train) < 0.15
-    assert {row["expected"] for row in held_out} == set(modules)
+    assert {row["messages"][1]["content"] for row in held_out} == set(modules)
 
 
 def test_no_held_out_sentence_is_trained_on(rows) -> None:
     train, held_out = rows
     trained = {row["messages"][0]["content"].casefold() for row in train}
     assert len(held_out) >= 40
-    assert not trained & {row["question"].casefold() for row in held_out}
+    assert not trained & {row["messages"][0]["content"].casefold() for row in held_out}
 
 
 def test_no_held_out_function_is_trained_on(functions) -> None:
@@ -41,4 +41,7 @@ def test_no_held_out_function_is_trained_on(functions) -> None:
 def test_building_again_gives_the_same_rows(rows, functions) -> None:
     train, held_out = functions
     assert [row["messages"][1]["content"] for row in rows[0]] == [f.module for f in train]
-    assert all(f.sentence in row["question"] for f, row in zip(held_out, rows[1], strict=True))
+    assert all(
+        f.sentence in row["messages"][0]["content"]
+        for f, row in zip(held_out, rows[1], strict=True)
+    )
