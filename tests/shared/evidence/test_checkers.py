@@ -90,7 +90,7 @@ def test_who_grades_and_who_only_tells_right_from_wrong():
         ([f"E{n}" for n in range(20)], "fact"),
         ([f"It is sentence number {n}, as long as sentences are." for n in range(20)], "token_f1"),
         (
-            [f"これは{n}番目の文で、文らしい長さがあって説明が続きます。" for n in range(20)],
+            [f"これは{n}番目の文です。" + "文らしい長さで続きます。" * 2 for n in range(20)],
             "chrf",
         ),
     ],

@@ -1,0 +1,81 @@
+"""A comparison before any training on the real stack: documents, report, page and rows."""
+
+import pytest
+
+from cli import compare
+from tests.e2e.comparisons import begin, shelf_rows, wait_for_end
+
+pytestmark = pytest.mark.stack
+
+HANDBOOK = "# Warehouse\n\nThe code of shelf 3 is 1021.\n\n# Office\n\nThe key is with Ms. Sato.\n"
+
+
+@pytest.fixture(scope="module")
+def tenant(stack):
+    return stack.tenant("comparing")
+
+
+@pytest.fixture(scope="module")
+def comparison_id(tenant):
+    handbook = tenant.client.files.create(file=("倉庫.md", HANDBOOK.encode()), purpose="user_data")
+    comparison_id = begin(
+        tenant,
+        shelf_rows(50),
+        documents=[handbook.id],
+        arms=["copy_bm25", "copy_embedding", "zero_shot", "retrieved_1", "documents"],
+    )
+    wait_for_end(tenant, comparison_id)
+    return comparison_id
+
+
+def test_every_arm_is_asked_the_same_rows_and_the_report_says_what_of(tenant, comparison_id):
+    report = compare.report_of(tenant.client, comparison_id)
+    data = report.data
+    assert (data.training_rows, data.questions, data.passages) == (40, 10, 2)
+    assert (report.checker, report.verdict.kind) == ("fact", "before_training")
+    by_arm = {result.arm: result for result in report.arms}
+    assert list(by_arm) == [
+        "copy_bm25",
+        "copy_embedding",
+        "zero_shot",
+        "retrieved_1",
+        "documents",
+    ]
+    assert {result.questions for result in report.arms} == {10}
+    assert by_arm["copy_bm25"].prompt_tokens == 0
+    assert by_arm["zero_shot"].prompt_tokens < by_arm["retrieved_1"].prompt_tokens
+    assert (by_arm["retrieved_1"].first_token_seconds or 0) > 0
+
+
+def test_each_question_has_every_arms_answer_and_none_was_there_to_copy(tenant, comparison_id):
+    rows = list(compare.rows_of(tenant.client, comparison_id))
+    assert len(rows) == 10
+    for row in rows:
+        answers = {answer["arm"]: answer for answer in row["answers"]}
+        assert len(answers) == 5
+        # Every row has a code of its own: a copied answer is another row's.
+        assert answers["copy_bm25"]["answer"] != row["expected"]
+        assert answers["copy_bm25"]["score"] == 0
+
+
+def test_the_page_is_served_in_both_languages(stack, tenant, comparison_id, tmp_path):
+    for language in ("en", "ja"):
+        path = tmp_path / f"{language}.html"
+        stack.run(
+            "compare",
+            "export",
+            comparison_id,
+            "--html",
+            str(path),
+            "--language",
+            language,
+            TAILOR_API_KEY=tenant.api_key,
+            TAILOR_BASE_URL=stack.base_url,
+        )
+        assert f'<html lang="{language}"' in path.read_text()
+
+
+def test_a_stranger_sees_nothing_of_it(stack, comparison_id):
+    stranger = stack.tenant("stranger")
+    with pytest.raises(Exception, match="No such comparison"):
+        compare.report_of(stranger.client, comparison_id)
