@@ -123,6 +123,7 @@ async def ask_all(
     """
     waiting = iter(asks)
     running: set[asyncio.Task[Answer]] = set()
+    ended: set[asyncio.Task[Answer]] = set()
     batch = _Batch(save)
     async with inference.client() as client:
 
@@ -143,7 +144,8 @@ async def ask_all(
         finally:
             for task in running:
                 task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            # Also of several that failed at once, all must have been looked at.
+            await asyncio.gather(*running, *ended, return_exceptions=True)
     await batch.flush()
     orders.check()
 
