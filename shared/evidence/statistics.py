@@ -27,9 +27,12 @@ Clusters = Sequence[int] | NDArray[np.int64]
 _normal = NormalDist()
 
 
-def wilson(right: int, n: int) -> Interval:
-    """Return a share with Wilson's 95 % score interval; ValueError for no questions."""
-    if n < 1:
+def wilson(right: float, n: float) -> Interval:
+    """Return a share with Wilson's 95 % score interval; ValueError for no questions.
+
+    Neither needs to be whole: fewer questions may be effective than were asked.
+    """
+    if n <= 0:
         raise ValueError("a share of no questions")
     z = _normal.inv_cdf(0.5 + LEVEL / 2)
     share = right / n
@@ -59,6 +62,37 @@ def holm(ps: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(ps) - rank) * ps[place]))
         adjusted[place] = largest
     return adjusted
+
+
+def share_interval(scores: Scores, clusters: Clusters) -> Interval:
+    """Return the share of right answers with Wilson's interval for the effective questions.
+
+    Clusters tell less than as many independent questions, as the error of their mean shows; the
+    quantile is Student's for the effective number of clusters (Korn and Graubard 1998).
+    """
+    values = np.asarray(scores, float)
+    share, n = float(values.mean()), len(values)
+    _, sizes = _by_cluster(values, clusters)
+    if len(sizes) == n:
+        return wilson(float(values.sum()), n)
+    groups = _effective(sizes)
+    error = standard_error(values, clusters)
+    effective = min(n, share * (1 - share) / error**2) if 0 < share < 1 else groups
+    z: float = _normal.inv_cdf(0.5 + LEVEL / 2)
+    effective *= (z / student(0.5 + LEVEL / 2, max(1, int(groups) - 1))) ** 2
+    return wilson(share * effective, effective).model_copy(update={"value": share})
+
+
+def sign_flip(scores_a: Scores, scores_b: Scores, clusters: Clusters, seed: int) -> float:
+    """Return the two-sided p of no difference: each cluster's difference might have either sign.
+
+    With every question a cluster of its own it is McNemar's test, but for the draws' noise.
+    """
+    difference = np.asarray(scores_a, float) - np.asarray(scores_b, float)
+    sums, _ = _by_cluster(difference, clusters)
+    drawn = _signs(len(sums), seed) @ sums
+    as_far = np.abs(drawn) >= abs(sums.sum()) - 1e-9
+    return float((as_far.sum() + 1) / (DRAWS + 1))
 
 
 def mean_interval(scores: Scores, clusters: Clusters, seed: int) -> Interval:
@@ -109,16 +143,15 @@ def _interval(values: Floats, clusters: Clusters, seed: int, level: float) -> In
     groups = len(sums)
     if groups < 2:
         return Interval(value=mean, low=-1.0, high=1.0)
-    tail = _normal.cdf(-math.sqrt(groups / (groups - 1)) * student(0.5 + level / 2, groups - 1))
+    effective = max(2, int(_effective(sizes)))
+    wider = math.sqrt(effective / (effective - 1)) * student(0.5 + level / 2, effective - 1)
+    tail = _normal.cdf(-wider)
     means = _resampled_means(sums, sizes, seed)
     low, high = np.quantile(means, [tail, 1 - tail])
     # Agresti and Min (2005) add half a pair to each cell of a paired table: one pair of each kind
     # in which the arms differ. Its part of the variance is all there is when no pair differs.
-    unseen = (
-        student(0.5 + level / 2, groups - 1)
-        * float(np.abs(values).max(initial=1.0))
-        / (len(values) + 2)
-    )
+    largest = float(np.abs(values).max(initial=1.0))
+    unseen = student(0.5 + level / 2, effective - 1) * largest / (len(values) + 2)
     half_low = math.hypot(mean - float(low), unseen)
     half_high = math.hypot(float(high) - mean, unseen)
     return Interval(value=mean, low=mean - half_low, high=mean + half_high)
@@ -129,6 +162,11 @@ def _by_cluster(values: Floats, clusters: Clusters) -> tuple[Floats, Floats]:
     _, places = np.unique(np.asarray(clusters), return_inverse=True)
     sums, sizes = np.bincount(places, values), np.bincount(places)
     return sums.astype(np.float64), sizes.astype(np.float64)
+
+
+def _effective(sizes: Floats) -> float:
+    """Return how many clusters of one size say as much as these (Kish)."""
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
 def _resampled_means(sums: Floats, sizes: Floats, seed: int) -> Floats:
@@ -143,6 +181,13 @@ def _weights(groups: int, seed: int) -> Floats:
     """How often each cluster is in each draw [DRAWS, G]; the same for all arms of a report."""
     drawn = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), DRAWS)
     return drawn.astype(np.float64)
+
+
+@lru_cache(maxsize=2)
+def _signs(groups: int, seed: int) -> Floats:
+    """-1 or 1 for each cluster in each draw [DRAWS, G]."""
+    drawn = np.random.default_rng(seed).integers(0, 2, (DRAWS, groups))
+    return (2 * drawn - 1).astype(np.float64)
 
 
 @lru_cache(maxsize=256)

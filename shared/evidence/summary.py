@@ -16,9 +16,10 @@ from shared.evidence.statistics import (
     holm,
     mcnemar_exact,
     mean_interval,
+    share_interval,
+    sign_flip,
     smallest_difference,
     standard_error,
-    wilson,
 )
 from shared.evidence.verdict import Size, best, judge
 
@@ -78,7 +79,13 @@ def arm_results(
     plain = {arm: _result(arm, of_arm, clusters, binary, seed) for arm, of_arm in scored.items()}
     tuned = [arm for arm in scored if arm in TUNED_ARMS]
     reference = best(tuned or list(scored), plain)
-    verdict = judge(plain, versus, _size(scored, plain, clusters))
+
+    @cache
+    def surely(arm: Arm, other: Arm, level: float) -> bool:
+        a, b = scored[arm].scores, scored[other].scores
+        return versus(arm, other, level).low > 0 and sign_flip(a, b, clusters, seed) < 1 - level
+
+    verdict = judge(plain, versus, surely, _size(scored, plain, clusters))
     differences = _differences(scored, reference, partial(versus, level=LEVEL), binary=binary)
     table = tuple(
         result.model_copy(update={"difference": differences.get(arm)})
@@ -92,14 +99,11 @@ def _result(
 ) -> ArmResult:
     scores, answers = of_arm.scores, of_arm.answers
     right = round(sum(scores)) if binary else None
-    independent = len(set(clusters)) == len(clusters)
     return ArmResult(
         arm=arm,
         questions=len(scores),
         right=right,
-        score=wilson(right, len(scores))
-        if right is not None and independent
-        else mean_interval(scores, clusters, seed),
+        score=share_interval(scores, clusters) if binary else mean_interval(scores, clusters, seed),
         failed=sum(answer.failed is not None for answer in answers),
         cut=sum(answer.cut for answer in answers),
         prompt_tokens=fmean(answer.prompt_tokens for answer in answers),

@@ -4,10 +4,12 @@
 every tuned one. *Either*: the best of both surely differ by less than ``MARGIN``. *Cannot tell*:
 none of these, or too few questions. *Before training*: nothing is tuned yet.
 
-Better means that the clustered interval of the difference excludes zero. Better than *every* other
-arm needs no correction for their number, each being tested at the full level (Berger 1982); but the
-arm that wins was chosen among several, so its level is divided by their number (Bonferroni). With
-no true difference between the best tuned and the best untuned arm a side is claimed in at most 5 %.
+Better means that the clustered interval of the difference excludes zero, and that a test which
+flips the signs of whole clusters finds as much in fewer cases than the level. Better than *every*
+other arm needs no correction for their number, each being tested at the full level (Berger 1982);
+but the arm that wins was chosen among several, so its level is divided by their number
+(Bonferroni). With no true difference between the best tuned and the best untuned arm a side is
+claimed in at most 5 %.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +28,8 @@ FEWEST_CLUSTERS = 30
 
 Versus = Callable[[Arm, Arm, float], Interval]
 """The difference of two arms' mean scores with its interval at a level."""
+Surely = Callable[[Arm, Arm, float], bool]
+"""Whether the first of two arms is better at a level."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Size:
     """Smallest true difference that so much finds."""
 
 
-def judge(arms: Mapping[Arm, ArmResult], versus: Versus, size: Size) -> Verdict:
+def judge(arms: Mapping[Arm, ArmResult], versus: Versus, surely: Surely, size: Size) -> Verdict:
     """Say what the arms' results amount to; there must be an untuned arm among them."""
     tuned = [arm for arm in arms if arm in TUNED_ARMS]
     untuned = [arm for arm in arms if arm not in TUNED_ARMS]
@@ -46,7 +50,7 @@ def judge(arms: Mapping[Arm, ArmResult], versus: Versus, size: Size) -> Verdict:
     best_tuned = best(tuned, arms) if tuned else None
     difference = versus(best_tuned, best_untuned, LEVEL) if best_tuned else None
     return Verdict(
-        kind=_kind(tuned, untuned, arms, versus, size) if tuned else "before_training",
+        kind=_kind(tuned, untuned, arms, (versus, surely), size) if tuned else "before_training",
         best_tuned=best_tuned,
         best_untuned=best_untuned,
         difference=difference,
@@ -87,23 +91,24 @@ def _kind(
     tuned: Sequence[Arm],
     untuned: Sequence[Arm],
     arms: Mapping[Arm, ArmResult],
-    versus: Versus,
+    compare: tuple[Versus, Surely],
     size: Size,
 ) -> VerdictKind:
+    versus, surely = compare
     if size.questions < FEWEST_QUESTIONS or size.clusters < FEWEST_CLUSTERS:
         return "cannot_tell"
     best_tuned, best_untuned = best(tuned, arms), best(untuned, arms)
-    if _beats(best_tuned, untuned, versus, chosen_of=len(tuned)):
+    if _beats(best_tuned, untuned, surely, chosen_of=len(tuned)):
         return "fine_tune"
-    if _beats(best_untuned, tuned, versus, chosen_of=len(untuned)):
+    if _beats(best_untuned, tuned, surely, chosen_of=len(untuned)):
         return "retrieve"
     between = versus(best_tuned, best_untuned, LEVEL)
     return "either" if between.low > -MARGIN and between.high < MARGIN else "cannot_tell"
 
 
-def _beats(arm: Arm, others: Sequence[Arm], versus: Versus, *, chosen_of: int) -> bool:
+def _beats(arm: Arm, others: Sequence[Arm], surely: Surely, *, chosen_of: int) -> bool:
     level = 1 - (1 - LEVEL) / chosen_of
-    return all(versus(arm, other, level).low > 0 for other in others)
+    return all(surely(arm, other, level) for other in others)
 
 
 def _saved(arms: Mapping[Arm, ArmResult], untuned: Arm, instead: Arm) -> float:

@@ -14,6 +14,8 @@ from shared.evidence.statistics import (
     holm,
     mcnemar_exact,
     mean_interval,
+    share_interval,
+    sign_flip,
     smallest_difference,
     student,
     wilson,
@@ -101,14 +103,14 @@ SETTINGS = [
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
 def test_intervals_hold_the_truth_as_often_as_they_say(setting):
-    # 300 tries: a true 95 % is outside of 91.5 to 98.5 % once in 170 seeds; this is one seed.
-    assert 0.915 <= coverage(setting, tries=300, seed=5) <= 0.985
+    # 100 tries: a true 95 % is outside of 88 to 100 % once in 250 seeds; this is one seed.
+    assert coverage(setting, tries=100, seed=5) >= 0.88
 
 
 def test_where_nothing_differs_a_side_is_hardly_ever_claimed():
     setting = Setting(questions=200, clusters=60, rates=(0.8, 0.8), even=False)
-    claimed = claims(setting, arms=7, tries=60, seed=5)
-    assert claimed["fine_tune"] + claimed["retrieve"] <= 6
+    claimed = claims(setting, arms=7, tries=20, seed=5)
+    assert claimed["fine_tune"] + claimed["retrieve"] <= 2
 
 
 @pytest.mark.proof
@@ -128,3 +130,21 @@ def test_the_long_form_of_false_claims(clusters, capsys):
     with capsys.disabled():
         print(f"\n{clusters} clusters, no difference, 2,000 comparisons: {dict(claimed)}")
     assert claimed["fine_tune"] + claimed["retrieve"] <= 100
+
+
+def test_flipped_signs_are_mcnemars_test_where_every_question_is_its_own_cluster():
+    a, b = [1.0] * 12 + [0.0] * 4 + [1.0] * 184, [0.0] * 12 + [1.0] * 4 + [1.0] * 184
+    found = sign_flip(a, b, list(range(200)), seed=1)
+    assert found == pytest.approx(mcnemar_exact(12, 4), abs=0.01)
+    together = sign_flip(a, b, [0] * 12 + [1] * 188, seed=1)
+    assert together == pytest.approx(1.0, abs=0.01), "two clusters prove nothing"
+
+
+def test_a_clustered_share_is_as_uncertain_as_its_clusters():
+    apart = share_interval([1.0] * 180 + [0.0] * 20, list(range(200)))
+    assert apart == wilson(180, 200)
+    clustered = share_interval([1.0] * 180 + [0.0] * 20, [place // 10 for place in range(200)])
+    assert clustered.value == 0.9
+    assert clustered.high - clustered.low > 2 * (apart.high - apart.low)
+    sure = share_interval([1.0] * 200, [place // 10 for place in range(200)])
+    assert 0.75 < sure.low < 0.9

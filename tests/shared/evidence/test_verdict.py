@@ -91,3 +91,10 @@ def test_what_could_not_be_asked_and_what_was_cut_is_counted():
     )
     (result,) = table
     assert (result.failed, result.cut, result.first_token_seconds) == (1, 1, 0.5)
+
+
+def test_four_questions_all_one_way_are_no_proof():
+    _, _, verdict = compared(zero_shot=196, tuned=200)
+    assert verdict.difference is not None
+    assert verdict.difference.low > 0
+    assert verdict.kind not in {"fine_tune", "retrieve"}
