@@ -14,7 +14,9 @@ from pathlib import Path
 from examples.changelog.entries import ENTRIES, Entry, by_hash, parse, split_entries
 from examples.rows import Row, row, to_jsonl
 
-HELD_OUT_ROWS = 200
+HELD_OUT_ROWS, TRAINING_ROWS = 200, 400
+MOST_OF_A_PACKAGE = 5
+"""Held-out rows: what is said of few packages says little of others."""
 INSTRUCTION = (
     "Extract the facts of a Debian changelog entry. Answer with one JSON object and nothing else. "
     'Its keys: "package", "version", "urgency", "closes" (list of the numbers of the bugs that are '
@@ -37,9 +39,9 @@ def split(changelogs: Path = ENTRIES) -> tuple[list[Entry], list[Entry]]:
     for name in sorted(packages, key=lambda name: hashlib.sha256(name.encode()).hexdigest()):
         if len(held_out) >= HELD_OUT_ROWS:
             break
-        held_out += packages.pop(name)
+        held_out += sorted(packages.pop(name), key=by_hash)[:MOST_OF_A_PACKAGE]
     train = [entry for own in packages.values() for entry in own]
-    return sorted(train, key=by_hash), held_out[:HELD_OUT_ROWS]
+    return sorted(train, key=by_hash)[:TRAINING_ROWS], held_out[:HELD_OUT_ROWS]
 
 
 def _row(entry: Entry) -> Row:

@@ -71,6 +71,8 @@ class Verdict(_Part):
     best_untuned: str
     difference: Interval | None
     """Best tuned arm less best untuned arm."""
+    too_few: bool = False
+    """It cannot tell because so few questions, or clusters of them, tell nothing for sure."""
     detectable: float
     """Smallest true difference that so many questions find with 80 % power at 5 %."""
     prompt_tokens_saved: float

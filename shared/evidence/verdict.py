@@ -41,6 +41,11 @@ class Size:
     detectable: float
     """Smallest true difference that so much finds."""
 
+    @property
+    def too_few(self) -> bool:
+        """Whether it is too little for any verdict."""
+        return self.questions < FEWEST_QUESTIONS or self.clusters < FEWEST_CLUSTERS
+
 
 def judge(arms: Mapping[Arm, ArmResult], versus: Versus, surely: Surely, size: Size) -> Verdict:
     """Say what the arms' results amount to; there must be an untuned arm among them."""
@@ -54,6 +59,7 @@ def judge(arms: Mapping[Arm, ArmResult], versus: Versus, surely: Surely, size: S
         best_tuned=best_tuned,
         best_untuned=best_untuned,
         difference=difference,
+        too_few=size.too_few,
         detectable=size.detectable,
         prompt_tokens_saved=_saved(arms, best_untuned, best_tuned or Arm.ZERO_SHOT),
     )
@@ -71,13 +77,19 @@ def sentence(verdict: Verdict, arms: Sequence[ArmResult], language: Language) ->
     tuned = of_arm[verdict.best_tuned] if verdict.best_tuned else None
     binary = untuned.right is not None
     copied = verdict.best_untuned in COPIES
-    name = f"sentence_{verdict.kind}" + ("_copy" if copied and verdict.kind in _OF_COPIES else "")
+    name = f"sentence_{verdict.kind}"
+    if verdict.kind == "cannot_tell" and verdict.too_few:
+        name += "_few"
+    elif copied and verdict.kind in _OF_COPIES:
+        name += "_copy"
     return words(language)[name].format(
         untuned=arm_name(verdict.best_untuned, language),
         untuned_score=figures.score(untuned.score.value, binary=binary),
         tuned=arm_name(tuned.arm, language) if tuned else "",
         tuned_score=figures.score(tuned.score.value, binary=binary) if tuned else "",
         questions=figures.count(untuned.questions),
+        fewest=FEWEST_QUESTIONS,
+        fewest_groups=FEWEST_CLUSTERS,
         detectable=figures.size(verdict.detectable, binary=binary),
         saved=figures.tokens(max(0.0, verdict.prompt_tokens_saved)),
     )
@@ -95,7 +107,7 @@ def _kind(
     size: Size,
 ) -> VerdictKind:
     versus, surely = compare
-    if size.questions < FEWEST_QUESTIONS or size.clusters < FEWEST_CLUSTERS:
+    if size.too_few:
         return "cannot_tell"
     best_tuned, best_untuned = best(tuned, arms), best(untuned, arms)
     if _beats(best_tuned, untuned, surely, chosen_of=len(tuned)):

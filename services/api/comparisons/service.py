@@ -230,7 +230,14 @@ def delete(session: Session, tenant_id: str, comparison_id: str) -> None:
     session.execute(
         update(Comparison)
         .where(Comparison.id == comparison_id, Comparison.tenant_id == tenant_id)
-        .values(deleted_at=func.clock_timestamp(), report=null(), user_metadata=null())
+        .values(
+            deleted_at=func.clock_timestamp(),
+            report=null(),
+            user_metadata=null(),
+            # A request repeated after this makes a new one, not one that is gone.
+            idempotency_key=null(),
+            request_sha256=null(),
+        )
     )
 
 

@@ -34,7 +34,8 @@ def keep(session: Session, comparison: Comparison, arm: Arm, answers: Sequence[K
             "tenant_id": comparison.tenant_id,
             "arm": arm,
             "line": kept.answer.line,
-            "answer": kept.answer.text,
+            # PostgreSQL's text has no NUL, which a model may well say.
+            "answer": kept.answer.text.replace("\0", "\N{REPLACEMENT CHARACTER}"),
             "failed": kept.answer.failed,
             "cut": kept.answer.cut,
             "prompt_tokens": kept.answer.prompt_tokens,

@@ -15,7 +15,7 @@ from functools import partial
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from services.worker.comparing.arms import CHEAP_FIRST, Shown
+from services.worker.comparing.arms import CHEAP_FIRST, Question, Shown
 from services.worker.comparing.asking import Answer, Inference, ModelGone, ask_all
 from services.worker.comparing.kept import (
     Kept,
@@ -137,8 +137,7 @@ def work(place: Place, comparison: Comparison, lease: Lease, orders: Orders) -> 
     """Ask what is missing, and report; raises EndedByOrder, LeaseLost, CannotCompare."""
     material = orders.listening(lambda: gather(place.settings, place.engine, comparison))
     arms = [arm for arm in CHEAP_FIRST if arm in set(comparison.arms)]
-    lease.write(lambda session: keep_questions(session, comparison, material.questions))
-    answers = lease.write(lambda session: kept_answers(session, comparison.id))
+    answers = lease.write(partial(begin, comparison=comparison, questions=material.questions))
     for arm in arms:
         shown = orders.listening(partial(material.plan.shown, arm, material.questions))
         missing = [each for each in shown if each.question.line not in answers[arm]]
@@ -148,11 +147,31 @@ def work(place: Place, comparison: Comparison, lease: Lease, orders: Orders) -> 
             lease.event(FeedLine(f"All questions of `{arm}` are answered"))
     for remark in material.indexer.remarks:
         lease.event(FeedLine(remark))
-    answers = lease.write(lambda session: kept_answers(session, comparison.id))
+    answers = lease.write(partial(all_kept, comparison=comparison))
     of_arm = {arm: answers[arm] for arm in arms}
     scores = orders.listening(lambda: scored(material, of_arm))
     report = orders.listening(lambda: make_report(material, of_arm, scores))
     lease.finish(partial(succeed, comparison=comparison, report=report, scores=scores))
+
+
+def begin(
+    session: Session, comparison: Comparison, questions: Sequence[Question]
+) -> dict[Arm, dict[int, Kept]]:
+    """Keep the questions; return the answers of earlier attempts. Raises LeaseLost."""
+    keep_questions(session, comparison, questions)
+    return all_kept(session, comparison)
+
+
+def all_kept(session: Session, comparison: Comparison) -> dict[Arm, dict[int, Kept]]:
+    """Return the kept answers; raises LeaseLost, and then nothing of the transaction is kept."""
+    hold(session, comparison)
+    return kept_answers(session, comparison.id)
+
+
+def hold(session: Session, comparison: Comparison, progress: Progress | None = None) -> None:
+    """Renew the lease in the transaction of a write, which it fences; raises LeaseLost."""
+    if renew(session, comparison.id, comparison.attempt, progress) is None:
+        raise LeaseLost(f"comparison {comparison.id} is no longer ours")
 
 
 def succeed(session: Session, comparison: Comparison, report: Report, scores: Scores) -> Comparison:
@@ -223,8 +242,7 @@ class Writing:
         keep(session, comparison, self._arm, kept)
         asked = count_kept(session, comparison.id)
         progress = {"asked": asked, "total": self._total, "arm": self._arm}
-        if renew(session, comparison.id, comparison.attempt, progress) is None:
-            raise LeaseLost(f"comparison {comparison.id} is no longer ours")
+        hold(session, comparison, progress)
 
 
 def end_by_order(comparison: Comparison, lease: Lease, order: Order) -> Outcome:

@@ -134,6 +134,17 @@ def test_a_repeated_request_makes_one_comparison(tenant: Tenant) -> None:
     assert (other.status_code, other.json()["error"]["code"]) == (409, "idempotency_key_reused")
 
 
+def test_the_same_request_after_deleting_makes_a_new_one(tenant: Tenant) -> None:
+    file = tenant.upload(training_rows(12))
+    asked = {"model": BASE, "training_file": file, "headers": {"idempotency-key": "once"}}
+    first = compare(tenant, **asked).json()["id"]
+    tenant.http.post(f"/v1/comparisons/{first}/cancel").raise_for_status()
+    tenant.http.delete(f"/v1/comparisons/{first}").raise_for_status()
+    again = compare(tenant, **asked).json()["id"]
+    assert again != first
+    assert tenant.http.get(f"/v1/comparisons/{again}").status_code == 200
+
+
 def test_a_finished_one_shows_report_rows_and_feed(api: Api, tenant: Tenant) -> None:
     comparison = created(tenant)
     at = f"/v1/comparisons/{comparison['id']}"

@@ -54,7 +54,10 @@ def test_too_few_questions_or_clusters_cannot_tell():
     assert compared(of=few, zero_shot=0, tuned=few)[2].kind == "cannot_tell"
     assert compared(of=FEWEST_QUESTIONS, zero_shot=0, tuned=FEWEST_QUESTIONS)[2].kind == "fine_tune"
     together = [place % 29 for place in range(200)]
-    assert compared(clusters=together, zero_shot=0, tuned=200)[2].kind == "cannot_tell"
+    table, _, verdict = compared(clusters=together, zero_shot=0, tuned=200)
+    assert verdict.kind == "cannot_tell"
+    assert "of 30 different groups" in sentence(verdict, table, "en")
+    assert "30種類" in sentence(verdict, table, "ja")
 
 
 def test_the_figures_of_the_table():

@@ -3,11 +3,13 @@
 import re
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import select
 
-from services.worker.comparing import asking
+from services.worker.comparing import asking, run
+from services.worker.comparing.material import gather
 from services.worker.comparing.run import run_next
 from services.worker.endings import Outcome
 from shared.comparisons.lease import expire, held_leases
@@ -206,10 +208,10 @@ def test_a_drained_comparison_goes_back_to_the_queue_with_its_answers(workshop, 
 
 
 def test_a_comparer_that_lost_its_lease_writes_nothing_more(workshop, model):
-    comparison_id = workshop.add()
+    comparison_id, once = workshop.add(), threading.Lock()
 
     def lose_it(body):
-        if len(model.asked) == 4:
+        if len(model.asked) >= 4 and once.acquire(blocking=False):
             lose(workshop, comparison_id)
         return say_the_code(body)
 
@@ -217,6 +219,30 @@ def test_a_comparer_that_lost_its_lease_writes_nothing_more(workshop, model):
     assert run_next(workshop.place) is Outcome.LOST
     assert workshop.get(comparison_id).state == State.QUEUED
     assert len(workshop.answers(comparison_id)) <= 4
+
+
+def test_a_comparer_that_slept_past_its_lease_keeps_no_question(workshop, monkeypatch):
+    # No heartbeat tells it: as if the whole process had stood still while it read.
+    settings = workshop.settings.model_copy(update={"heartbeat_seconds": 60.0})
+    place = replace(workshop.place, settings=settings)
+    comparison_id = workshop.add()
+
+    def sleep_while_reading(*given):
+        lose(workshop, comparison_id)
+        return gather(*given)
+
+    monkeypatch.setattr(run, "gather", sleep_while_reading)
+    assert run_next(place) is Outcome.LOST
+    with transaction(workshop.engine) as session:
+        assert session.scalars(select(ComparisonQuestion)).all() == []
+
+
+def test_an_answer_with_a_nul_is_kept_as_one_that_is_wrong(workshop, model):
+    model.script = lambda _: Reply("E1\0")
+    comparison_id = workshop.add()
+    run_next(workshop.place)
+    assert [arm.right for arm in report_of(workshop, comparison_id).arms] == [0]
+    assert {answer.answer for answer in workshop.answers(comparison_id)} == {"E1\ufffd"}
 
 
 def test_inference_may_be_away_for_a_while_and_no_question_is_lost(workshop, model):

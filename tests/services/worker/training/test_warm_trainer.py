@@ -116,6 +116,14 @@ def test_kept_epochs_are_exported_as_adapters(trainer: Trainer, make_spec: MakeS
         }
 
 
+def test_an_early_best_epoch_is_not_exported_beside_the_last_ones(
+    trainer: Trainer, make_spec: MakeSpec
+) -> None:
+    # Nothing is learned, so the first epoch stays the best and its checkpoint on the shelf.
+    done = trainer.train(make_spec(n_epochs=5, learning_rate=0, checkpoint_seconds=1000))
+    assert [c.step for c in done.checkpoints] == [18, 24, 30]
+
+
 def test_a_job_says_nothing_of_work_that_is_quick(trainer: Trainer, make_spec: MakeSpec) -> None:
     trainer.train(make_spec(n_epochs=1))
     assert not trainer.of("preparing")
