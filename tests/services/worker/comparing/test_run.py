@@ -13,7 +13,7 @@ from services.worker.comparing.material import gather
 from services.worker.comparing.run import run_next
 from services.worker.endings import Outcome
 from shared.comparisons.lease import expire, held_leases
-from shared.comparisons.models import ComparisonQuestion
+from shared.comparisons.models import Comparison, ComparisonQuestion
 from shared.comparisons.state import State
 from shared.comparisons.transitions import move
 from shared.db import transaction
@@ -297,6 +297,8 @@ def test_a_model_that_is_deleted_meanwhile_fails_the_comparison(workshop, model)
 def lose(workshop, comparison_id):
     """What the scheduler does with a comparison whose comparer is gone."""
     with transaction(workshop.engine) as session:
+        # A heartbeat between reading and expiring would move the lease: it waits for the row.
+        session.get_one(Comparison, comparison_id, with_for_update=True)
         found = held_leases(session)
         (lease,) = [each for each in found if each.job_id == comparison_id]
         assert expire(session, lease) == State.QUEUED
