@@ -15,7 +15,6 @@ from sqlalchemy.orm import Session
 from services.worker.comparing import prompts
 from services.worker.comparing.arms import Library, Plan, Question
 from services.worker.comparing.embedding import embedder
-from services.worker.comparing.held_out import comparable_row, groups_of, set_apart
 from services.worker.comparing.retrieval import Retriever, RetrieverName, retriever_over
 from services.worker.comparing.rows import RowFile, read_passages
 from services.worker.comparing.settings import ComparerSettings
@@ -26,6 +25,7 @@ from shared.evidence.arms import TUNED_ARMS, Arm
 from shared.evidence.checkers import choose
 from shared.evidence.leaks import leaks
 from shared.evidence.report import Data
+from shared.evidence.split import comparable_row, groups_of, set_apart
 from shared.files.models import StoredFile
 from shared.files.normalised import NormalisedRow
 from shared.jobs.models import FineTuningJob
@@ -101,7 +101,7 @@ def gather(settings: ComparerSettings, engine: Engine, comparison: Comparison) -
         candidates, seen = list(range(len(held_out))), list(range(len(training)))
     else:
         held_out = training
-        groups = groups_of(list(training))
+        groups = groups_of(training)
         candidates = set_apart(groups, comparison.questions, comparison.seed)
         seen = sorted(set(range(len(training))).difference(candidates))
     asked_rows = [comparable_row(held_out[index]) for index in candidates]
