@@ -102,7 +102,7 @@ def gather(settings: ComparerSettings, engine: Engine, comparison: Comparison) -
     else:
         held_out = training
         groups = groups_of(training)
-        candidates = set_apart(groups, comparison.questions, comparison.seed)
+        candidates = _set_apart(groups, comparison, job)
         seen = sorted(set(range(len(training))).difference(candidates))
     asked_rows = [comparable_row(held_out[index]) for index in candidates]
     seen_rows = [comparable_row(training[index]) for index in seen]
@@ -147,6 +147,15 @@ def gather(settings: ComparerSettings, engine: Engine, comparison: Comparison) -
         ),
         indexer=indexer,
     )
+
+
+def _set_apart(
+    groups: Sequence[int], comparison: Comparison, job: FineTuningJob | None
+) -> list[int]:
+    """Return the rows that the arms do not see: those that the job did not, where there is one."""
+    if job is None:
+        return set_apart(groups, comparison.questions, comparison.seed)
+    return set_apart(groups, job.hyperparameters["held_out"], job.seed)
 
 
 def answer_length(expected: Iterable[str]) -> int:

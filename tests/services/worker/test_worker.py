@@ -25,10 +25,13 @@ def test_a_rung_job_is_trained_published_and_callable(workshop):
         result = session.get_one(StoredFile, job.result_file_id)
     assert verify_manifest(workshop.store.upload(result.id)) == {"file_id": result.id}
     csv = (workshop.store.upload(result.id) / "raw").read_text().splitlines()
-    assert csv[:2] == [
-        "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy",
-        "1,1,0.5,,",
-    ]
+    assert csv[0].endswith(
+        "valid_loss,valid_mean_token_accuracy,test_loss,test_mean_token_accuracy"
+    )
+    assert csv[1] == "1,1,0.5,,,,"
+    assert csv[-1] == "10,0.1,0.5,,,0.2,0.8"
+    assert (job.metrics["reported_on"], job.metrics["test_loss"]) == ("test", 0.2)
+    assert job.metrics["forgetting"]["text_after"] == 3.5
     assert job.trained_tokens == 100
     assert job.progress["step"] == 10
     assert [e.message for e in workshop.events(job_id)][-2:] == [

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from services.worker.spec import StepMetrics
 from tests.services.worker.training.attempts import MakeSpec, bytes_of
 from tests.services.worker.training.conftest import Trainer, chat, write_rows
 from tests.services.worker.training.test_real_base import BASE, ENTRY
@@ -17,11 +16,12 @@ def nonsense(tmp_path: Path) -> Path:
     """24 rows that nobody could answer."""
     draw = random.Random(1)
     texts = ["".join(draw.choices("qxzjkvw#%", k=12)) for _ in range(48)]
-    rows = [chat(*texts[2 * i : 2 * i + 2], line=i + 1) for i in range(24)]
+    pairs = zip(texts[::2], texts[1::2], strict=True)
+    rows = [chat(asked, said, line=line) for line, (asked, said) in enumerate(pairs, start=1)]
     return write_rows(tmp_path / "nonsense.jsonl", rows)
 
 
-def evaluations(done: Any) -> list[StepMetrics]:
+def evaluations(done: Any) -> list[Any]:
     return [each for each in done.history if each.valid_loss is not None]
 
 
