@@ -153,6 +153,7 @@ def test_tests_mirror_the_source_folders():
     assert [str(folder) for folder in sorted(mirrored) if not (ROOT / folder).is_dir()] == []
 
 
+@pytest.mark.slow
 def test_importing_the_comparer_loads_no_engine_and_no_trainer():
     program = (
         "import json, sys, services.worker.comparing.celery_app; print(json.dumps([*sys.modules]))"

@@ -1,7 +1,7 @@
 """How much an answer has in common with the expected one: token F1, ROUGE-L, chrF.
 
 Each is an F-measure between 0 and 1. The libraries that have them bring lxml (sacrebleu) or nltk
-(rouge-score); their formulas take a few lines, and the tests hold them against published figures.
+(rouge-score); their formulas take a few lines, and tests hold them against figures of both.
 """
 
 import re

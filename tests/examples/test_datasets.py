@@ -9,6 +9,8 @@ from examples.datasets import Data, DataSet, company, data_set
 from shared.evidence.facts import states_only
 from shared.files.rows import validate
 
+pytestmark = pytest.mark.slow  # parses the standard library
+
 
 @pytest.fixture(scope="module", params=list(Data))
 def example(request, tmp_path_factory) -> DataSet:

@@ -5,6 +5,8 @@ import pytest
 from examples.rows import Row
 from examples.stdlib.build import Function, build, split
 
+pytestmark = pytest.mark.slow  # parses the standard library
+
 
 @pytest.fixture(scope="module")
 def rows() -> tuple[list[Row], list[Row]]:

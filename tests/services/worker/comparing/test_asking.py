@@ -14,6 +14,8 @@ from tests.services.worker.comparing.model_server import SECRET, ModelServer, Re
 
 TOO_LONG = {"message": "the context is 2048", "param": "input_tokens", "code": 400}
 
+pytestmark = pytest.mark.slow  # imports what the comparer does
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):

@@ -16,6 +16,8 @@ from shared.errors import UpstreamUnavailable
 Answer = Callable[[dict[str, Any]], tuple[int, bytes]]
 KEY = "sk-very-secret"
 
+pytestmark = pytest.mark.slow  # the indexes take seconds to import
+
 
 class Endpoint(ThreadingHTTPServer):
     """Answers as a test says and remembers what it was asked."""

@@ -13,6 +13,8 @@ TEXTS = [
     "Our head office is in Oslo.",
 ]
 
+pytestmark = pytest.mark.slow  # the indexes take seconds to import
+
 
 @pytest.fixture(scope="module")
 def bundled() -> BundledEmbedder:
