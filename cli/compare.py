@@ -75,7 +75,10 @@ def run(  # noqa: PLR0917  Typer passes by name; these are the command's options
 @app.command("job")
 def compare_job(  # noqa: PLR0917  as above
     job_id: Annotated[str, typer.Argument(help="ftjob-…", show_default=False)],
-    held_out: Annotated[str, typer.Option(help="Rows that it was not trained on: id or path.")],
+    held_out: Annotated[
+        str | None,
+        typer.Option(help="Rows it was not trained on: id or path; unless it set some apart."),
+    ] = None,
     document: Annotated[
         list[str] | None, typer.Option(help="To retrieve from: id or path; may be repeated.")
     ] = None,
