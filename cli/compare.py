@@ -69,13 +69,16 @@ def run(  # noqa: PLR0917  Typer passes by name; these are the command's options
             "training_file": _file_id(training_file, data_dir),
         }
         common = _asked(held_out, document, arm, checker, questions, seed, data_dir)
-        _follow(client, create(client, asked | common))
+        follow_to_report(client, create(client, asked | common))
 
 
 @app.command("job")
 def compare_job(  # noqa: PLR0917  as above
     job_id: Annotated[str, typer.Argument(help="ftjob-…", show_default=False)],
-    held_out: Annotated[str, typer.Option(help="Rows that it was not trained on: id or path.")],
+    held_out: Annotated[
+        str | None,
+        typer.Option(help="Rows it was not trained on: id or path; unless it set some apart."),
+    ] = None,
     document: Annotated[
         list[str] | None, typer.Option(help="To retrieve from: id or path; may be repeated.")
     ] = None,
@@ -88,7 +91,7 @@ def compare_job(  # noqa: PLR0917  as above
     """Compare a job's model with all that needs no training."""
     with openai_client(data_dir) as client:
         common = _asked(held_out, document, arm, checker, questions, seed, data_dir)
-        _follow(client, create(client, {"job": job_id} | common))
+        follow_to_report(client, create(client, {"job": job_id} | common))
 
 
 @app.command()
@@ -170,6 +173,12 @@ def get(client: "OpenAI", comparison_id: str) -> dict[str, Any]:
     return _get(client, f"/comparisons/{comparison_id}")
 
 
+def of_job(client: "OpenAI", job_id: str) -> str:
+    """Return the id of the comparison that a job was created with."""
+    newest = _get(client, "/comparisons?limit=100")["data"]
+    return str(next(each["id"] for each in newest if each["job"] == job_id))
+
+
 def report_of(client: "OpenAI", comparison_id: str) -> "Report":
     """Return the report of a comparison that has succeeded."""
     from shared.evidence.report import Report  # noqa: PLC0415  only here
@@ -204,7 +213,8 @@ def follow(client: "OpenAI", comparison_id: str, out: Console) -> dict[str, Any]
             time.sleep(POLL_SECONDS)
 
 
-def _follow(client: "OpenAI", comparison_id: str) -> None:
+def follow_to_report(client: "OpenAI", comparison_id: str) -> None:
+    """Follow a comparison to its end, and print its report."""
     out = console()
     out.print(comparison_id)
     comparison = follow(client, comparison_id, out)

@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from cli.client import openai_client, served_base
+from cli.compare import follow_to_report, of_job
 from cli.console import console
 from cli.data_report import print_data_report
 from cli.errors import CommandFailed
@@ -35,6 +36,12 @@ def create(  # noqa: PLR0917  Typer passes by name; these are the command's opti
     epochs: Annotated[int | None, typer.Option(help="Default: auto.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Default: auto.")] = None,
     learning_rate_multiplier: Annotated[float | None, typer.Option(help="Default: auto.")] = None,
+    forgetting_budget: Annotated[
+        float | None, typer.Option(help="0.1: loss on general texts may rise by a tenth.")
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Set rows apart, and end with a comparison on them.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the job to its end.")] = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -54,10 +61,16 @@ def create(  # noqa: PLR0917  Typer passes by name; these are the command's opti
             validation_file=_file_id(validation_file, data_dir) if validation_file else None,
             suffix=suffix,
             seed=seed,
+            extra_body={
+                "x_forgetting_budget": forgetting_budget,
+                "x_compare": {"seed": seed} if compare else None,
+            },
         )
         typer.echo(job.id)
         if wait:
             _watch_to_success(client, job.id)
+            if compare:
+                follow_to_report(client, of_job(client, job.id))
 
 
 @app.command("list")

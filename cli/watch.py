@@ -54,6 +54,19 @@ def _figures(job: "FineTuningJob") -> Table:
         _percent(metrics.get("base_accuracy")),
         _percent(metrics.get("final_accuracy")),
     )
+    if metrics.get("reported_on") == "test":
+        table.add_row(
+            "test rows: loss", _loss(metrics["base_test_loss"]), _loss(metrics["test_loss"])
+        )
+        table.add_row(
+            "test rows: token accuracy",
+            _percent(metrics["base_test_mean_token_accuracy"]),
+            _percent(metrics["test_mean_token_accuracy"]),
+        )
+    if forgetting := metrics.get("forgetting"):
+        for name, label in (("text", "general text"), ("instructions", "general questions")):
+            before, after = (_loss(forgetting[f"{name}_{when}"]) for when in ("before", "after"))
+            table.add_row(f"{label}: loss", before, after)
     table.add_row("duration", "", duration((job.finished_at or job.created_at) - job.created_at))
     return table
 

@@ -29,6 +29,7 @@ def as_openai_metrics(metrics: StepMetrics) -> dict[str, Any]:
         "valid_mean_token_accuracy": metrics.valid_accuracy,
         "full_valid_loss": metrics.valid_loss,
         "full_valid_mean_token_accuracy": metrics.valid_accuracy,
+        "forgetting_increase": metrics.forgetting_increase,
     }
     return {name: value for name, value in named.items() if value is not None}
 
@@ -46,6 +47,8 @@ def step_event(message: ProgressMessage) -> FeedLine:
     text = f"Step {metrics.step}/{message.total_steps}: training loss={metrics.train_loss:.4f}"
     if metrics.valid_loss is not None:
         text += f", validation loss={metrics.valid_loss:.4f}"
+    if metrics.forgetting_increase is not None:
+        text += f", loss on general texts {metrics.forgetting_increase:+.1%}"
     data = as_openai_metrics(metrics) | {"total_steps": message.total_steps}
     return FeedLine(text, "metrics", data)
 

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,6 @@ from services.worker.spec import (
     CheckpointAdapter,
     DoneMessage,
     ServedCheck,
-    StepMetrics,
 )
 from shared.adapters.models import Adapter
 from shared.catalog import AdapterProfile, BaseModelEntry
@@ -59,6 +58,10 @@ from shared.tenants.models import Tenant
 
 BELIEVED_REFUSALS = 3
 """So many refusals in a row of an inference service that calls itself ready are a finding."""
+OVER_BUDGET = (
+    "No checkpoint is within the forgetting budget; the model is the one that forgot least. "
+    "A smaller learning rate or fewer epochs may help."
+)
 RESULT_FILENAME = "step_metrics.csv"
 _CHECKS: TypeAdapter[list[ServedCheck]] = TypeAdapter(list[ServedCheck])
 _RESULT_COLUMNS = (
@@ -67,6 +70,8 @@ _RESULT_COLUMNS = (
     "train_accuracy",
     "valid_loss",
     "valid_mean_token_accuracy",
+    "test_loss",
+    "test_mean_token_accuracy",
 )
 _REPORTED = {
     "base_loss",
@@ -127,7 +132,7 @@ def prepare(
         adapter_id=adapter_id,
         meta=metas[0],
         checkpoints=tuple(zip(checkpoint_ids, chosen, strict=True)),
-        result_file=_result_file(store, job, done.history),
+        result_file=_result_file(store, job, done),
     )
 
 
@@ -179,10 +184,12 @@ def commit(
     done = publication.done
     tenant = session.get_one(Tenant, job.tenant_id)
     name = model_name(job, tenant, publication.adapter_id)
-    metrics = done.model_dump(include=_REPORTED) | distances
+    metrics = done.model_dump(include=_REPORTED) | unchosen(done) | distances
     data_format = session.get_one(StoredFile, job.training_file_id).report.get("format")
     session.add(publication.result_file)
     session.flush()
+    if done.over_budget:
+        record(session, job, OVER_BUDGET, level="warn")
     record(session, job, f"New fine-tuned model created: {name}")
     succeeded = move(
         session,
@@ -219,6 +226,14 @@ def commit(
     )
     session.flush()
     return succeeded
+
+
+def unchosen(done: DoneMessage) -> dict[str, Any]:
+    """Return the figures of rows that chose nothing, and of what was forgotten, for the metrics."""
+    reported = done.reported.model_dump() if done.reported else {}
+    forgetting = {"forgetting": done.forgetting.model_dump()} if done.forgetting else {}
+    on = "test" if done.reported else "validation"
+    return {"reported_on": on} | reported | forgetting
 
 
 def model_name(job: FineTuningJob, tenant: Tenant, adapter_id: str) -> str:
@@ -273,15 +288,24 @@ def _link(source: str, target: str) -> None:
         shutil.copyfile(source, target)
 
 
-def _result_file(
-    store: LocalStore, job: FineTuningJob, history: Sequence[StepMetrics]
-) -> StoredFile:
-    """Write the steps' figures as CSV under a new file id; return the row to be."""
+def _result_file(store: LocalStore, job: FineTuningJob, done: DoneMessage) -> StoredFile:
+    """Write the steps' figures as CSV under a new file id; return the row to be.
+
+    Those of the test rows stand at the best step, the only one at which they were looked at.
+    """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(_RESULT_COLUMNS)
-    for step in history:
-        values = (step.train_loss, step.train_accuracy, step.valid_loss, step.valid_accuracy)
+    for step in done.history:
+        test = done.reported if step.step == done.best_step else None
+        values = (
+            step.train_loss,
+            step.train_accuracy,
+            step.valid_loss,
+            step.valid_accuracy,
+            test and test.test_loss,
+            test and test.test_mean_token_accuracy,
+        )
         table.writerow([step.step, *("" if value is None else f"{value:.6g}" for value in values)])
     raw = text.getvalue().encode()
     file_id = new_id("file-")

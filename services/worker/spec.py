@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from shared.evidence.report import Forgetting
 from shared.jobs.hyperparameters import Hyperparameters
 
 KEPT_EPOCH_ENDS = 3
@@ -63,6 +64,7 @@ class StartedMessage(_Message):
     steps_per_epoch: int
     train_rows: int
     validation_rows: int
+    test_rows: int = 0
     fresh_because: str | None = None
     """Why training starts anew although there were checkpoints; for the user."""
     differs: str | None = None
@@ -95,6 +97,9 @@ class StepMetrics(_Message):
     """Mean token accuracy on the step's answer tokens, 0 to 1."""
     valid_loss: float | None = None
     valid_accuracy: float | None = None
+    forgetting_increase: float | None = None
+    """By how much the loss on rows that are no company's has risen, as a share of what it was; only
+    where a budget limits it."""
 
 
 class ProgressMessage(_Message):
@@ -134,6 +139,16 @@ class CheckpointAdapter(_Message):
     metrics: StepMetrics
 
 
+class ReportedFigures(_Message):
+    """Mean over the answer tokens of rows that neither trained nor chose the checkpoint."""
+
+    test_rows: int
+    base_test_loss: float
+    base_test_mean_token_accuracy: float
+    test_loss: float
+    test_mean_token_accuracy: float
+
+
 class DoneMessage(_Message):
     """Training ended; ``adapter_dir`` holds adapter_model.safetensors and adapter_config.json."""
 
@@ -158,6 +173,12 @@ class DoneMessage(_Message):
     final_loss: float
     final_accuracy: float
     """On the validation rows, of the best checkpoint."""
+    reported: ReportedFigures | None = None
+    """Of the best checkpoint; None where too few rows are there to be set apart for it."""
+    forgetting: Forgetting | None = None
+    """Of the best checkpoint; None in what an earlier version has finished."""
+    over_budget: bool = False
+    """No checkpoint was within the forgetting budget; this one is the nearest to it."""
 
 
 class StoppedMessage(_Message):

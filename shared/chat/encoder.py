@@ -85,6 +85,11 @@ class ChatEncoder:
         _refuse_long(ids, limit)
         return ids
 
+    def text_ids(self, text: str) -> list[int]:
+        """Return the token ids of a text that is no conversation."""
+        ids: list[int] = self._encode(text).ids
+        return ids
+
     def _turns(self, messages: Sequence[Turn]) -> list[dict[str, str]]:
         return [{"role": m["role"], "content": self.plain(m["content"])} for m in messages]
 

@@ -4,8 +4,10 @@ Compared are question and answer, without system messages and without the beginn
 questions of the file share: a long instruction before every row would make all of them alike.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
+from shared.datareport.duplicates import MAX_NEAR_ROWS
 from shared.datareport.near import Sketches
 from shared.datareport.rows import Row, comparable
 from shared.evidence.report import Leak
@@ -40,15 +42,18 @@ def leaks(held_out: Sequence[Row], training: Sequence[Row]) -> list[Leak]:
     return found
 
 
-def near_pairs(rows: Sequence[Row]) -> Iterator[tuple[int, int]]:
+def near_pairs(rows: Iterable[Row]) -> Iterator[tuple[int, int]]:
     """Yield (earlier, later) indexes of rows that are the same or nearly; some pairs repeat.
 
-    Joining these pairs gives the groups of near-duplicates.
+    Joining these pairs gives the groups of near-duplicates. ``rows`` is gone through twice, and of
+    more than MAX_NEAR_ROWS the first are compared.
     """
-    return _sketched(_texts(rows)).pairs()
+    shared = _shared_beginning(map(_question, rows))
+    compared = islice(rows, MAX_NEAR_ROWS)
+    return _sketched((_question(row)[shared:], row.answer) for row in compared).pairs()
 
 
-def _sketched(texts: Sequence[tuple[str, str]]) -> Sketches:
+def _sketched(texts: Iterable[tuple[str, str]]) -> Sketches:
     sketches = Sketches()
     for question, answer in texts:
         sketches.add(question, answer)
@@ -57,7 +62,7 @@ def _sketched(texts: Sequence[tuple[str, str]]) -> Sketches:
 
 def _texts(rows: Sequence[Row]) -> list[tuple[str, str]]:
     questions = [_question(row) for row in rows]
-    shared = _shared_beginning(questions) if len(rows) >= MIN_FOR_SHARED_BEGINNING else 0
+    shared = _shared_beginning(questions)
     return [(question[shared:], row.answer) for question, row in zip(questions, rows, strict=True)]
 
 
@@ -66,7 +71,14 @@ def _question(row: Row) -> str:
     return comparable("\n".join(m["content"] for m in row.messages[:last] if m["role"] != "system"))
 
 
-def _shared_beginning(texts: Sequence[str]) -> int:
-    first, last = min(texts), max(texts)  # what these share, all between them share
+def _shared_beginning(texts: Iterable[str]) -> int:
+    """Return how many characters all of the texts begin with."""
+    count, first, last = 0, "", ""
+    for count, text in enumerate(texts, start=1):
+        first = text if count == 1 else min(first, text)
+        last = max(last, text)
+    if count < MIN_FOR_SHARED_BEGINNING:
+        return 0
+    # What the first and the last share, all between them share.
     different = (at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
     return next(different, len(first))

@@ -36,6 +36,11 @@ class Hyperparameters(BaseModel):
     alpha: int
     early_stopping_patience: int
     """Evaluations without improvement after which training stops."""
+    held_out: int = 0
+    """Rows of the training file, at most, that are set apart and only reported on."""
+    forgetting_budget: float | None = None
+    """By how much, at most, the loss on texts that are not the company's may rise: 0.1 is a tenth
+    of what it was. None: by as much as it does."""
 
 
 AUTO_STEPS = 400

@@ -81,7 +81,7 @@ class FineTuningJob(Row):
     progress: Mapped[dict[str, Any] | None]
     """Latest progress: step, total_steps, epoch, loss, tokens_per_second, seconds_left."""
     metrics: Mapped[dict[str, Any] | None]
-    """Loss and token accuracy on the validation rows, before and after."""
+    """Loss and token accuracy on validation and test rows, before and after; forgetting."""
     trained_tokens: Mapped[int | None] = mapped_column(BigInteger)
     error: Mapped[dict[str, Any] | None]
     """``code``, ``message``, ``param`` of a failed job."""

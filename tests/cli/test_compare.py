@@ -6,6 +6,7 @@ import pytest
 
 from tests.cli.conftest import Reply
 from tests.cli.test_file import STORED
+from tests.cli.test_job import ENDED, JOB
 from tests.shared.evidence.reports import before_training
 
 COMPARISON = {
@@ -60,6 +61,16 @@ def test_a_jobs_model_is_compared_on_rows_it_has_not_seen(compared, tailor) -> N
     assert result.exit_code == 0, result.output
     asked = compared.requests[0].json
     assert (asked["job"], asked["held_out_file"]) == ("ftjob-1", "file-2")
+
+
+def test_a_job_created_with_a_comparison_ends_with_its_report(compared, tailor) -> None:
+    compared.on("POST /fine_tuning/jobs", Reply(JOB))
+    compared.on("GET /fine_tuning/jobs/ftjob-1", Reply(JOB | ENDED))
+    others = [COMPARISON | {"id": "cmp-2"}, COMPARISON | {"job": "ftjob-1"}]
+    compared.on("GET /comparisons", Reply({"object": "list", "data": others, "has_more": False}))
+    result = tailor("job", "create", "file-1", "--compare", "--wait")
+    assert result.exit_code == 0, result.output
+    assert "tailor compare export cmp-1" in result.output
 
 
 def test_one_that_fails_says_why(api, tailor) -> None:

@@ -79,6 +79,26 @@ def test_create_uploads_a_path_and_passes_what_was_asked(api, tailor) -> None:
     assert sent["method"]["supervised"]["hyperparameters"]["n_epochs"] == 3
 
 
+def test_a_budget_and_a_comparison_are_asked_for(api, tailor) -> None:
+    api.on("POST /fine_tuning/jobs", Reply(JOB))
+    asked = ("job", "create", "file-1", "--seed", "7", "--forgetting-budget", "0.1", "--compare")
+    assert tailor(*asked).exit_code == 0
+    sent = api.requests[0].json
+    assert (sent["x_forgetting_budget"], sent["x_compare"]) == (0.1, {"seed": 7})
+
+
+def test_the_summary_has_what_chose_nothing_and_what_was_forgotten(api, tailor) -> None:
+    test = {"base_test_loss": 2.6, "test_loss": 0.03, "reported_on": "test"}
+    test |= {"base_test_mean_token_accuracy": 0.45, "test_mean_token_accuracy": 0.985}
+    general = {"text_before": 3.4, "text_after": 3.7}
+    general |= {"instructions_before": 1.8, "instructions_after": 1.9}
+    ended = ENDED | {"metrics": METRICS | test | {"forgetting": general}}
+    api.on("GET /fine_tuning/jobs/ftjob-1", Reply(JOB | ended))
+    shown = tailor("job", "watch", "ftjob-1").output
+    for figure in ("2.6000", "0.0300", "45.0 %", "98.5 %", "3.4000", "3.7000", "1.9000"):
+        assert figure in shown
+
+
 def test_watch_shows_progress_and_ends_with_a_summary(api, tailor) -> None:
     running = JOB | {"status": "running", "progress": PROGRESS}
     api.on("GET /fine_tuning/jobs/ftjob-1", Reply(JOB), Reply(running), Reply(JOB | ENDED))

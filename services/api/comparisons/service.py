@@ -27,6 +27,7 @@ from shared.evidence.report import Report
 from shared.ids import new_id
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import State as JobState
+from shared.jobs.transitions import record as record_of_job
 from shared.tenants.models import owned_by
 
 
@@ -54,9 +55,10 @@ def create(
         training_file = _training_file(session, tenant_id, asked)
     else:
         _refuse_a_job_without_model(job)
-        if asked.held_out_file is None:
+        if asked.held_out_file is None and not job.hyperparameters.get("held_out"):
             raise InvalidRequest(
-                "Name a held_out_file: the job's model has learnt the rows of its training file.",
+                "Name a held_out_file: the job has learnt all rows of its training file. "
+                "One with `x_compare` sets some apart.",
                 "held_out_file",
             )
         training_file = job.training_file_id
@@ -73,6 +75,26 @@ def create(
             request_sha256=digest,
             state=State.QUEUED if job is None or job.state == JobState.SUCCEEDED else State.WAITING,
         ),
+    )
+
+
+def insert_once(session: Session, asked: Asked, job: FineTuningJob) -> None:
+    """Insert the comparison that a new job ends with; not again where the request is repeated."""
+    if session.scalar(owned_by(job.tenant_id, Comparison).where(Comparison.job_id == job.id)):
+        return
+    row = Comparison(
+        base_model=job.base_model,
+        job_id=job.id,
+        training_file_id=job.training_file_id,
+        user_metadata=null(),
+        state=State.WAITING,
+    )
+    comparison = insert(session, job.tenant_id, asked, row)
+    record_of_job(
+        session,
+        job,
+        f"Comparison {comparison.id} waits for the job",
+        data={"comparison": comparison.id},
     )
 
 

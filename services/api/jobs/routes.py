@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request
 from sqlalchemy.orm import Session
 
+from services.api.comparisons import service as comparisons
 from services.api.contract import errors
 from services.api.deps import LimitsDep, PartsDep, SessionDep, TenantDep
 from services.api.jobs import service
@@ -54,6 +55,8 @@ def create_job(
     repeat = Repeat(idempotency_key, x_stainless_retry_count > 0, window)
     with tenant_transaction(parts.tenant_engine, tenant_id) as session:
         job = service.create(session, tenant_id, body, base, repeat, most_queued=limits.queued_jobs)
+        if body.x_compare:
+            comparisons.insert_once(session, body.x_compare, job)
         shown = _shown(session, tenant_id, [job])[0]
     # Rung after the commit: a worker that hears it must find the row.
     parts.doorbell.ring()

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from services.api.comparisons.schemas import Asked
 from shared.adapters.models import Adapter
 from shared.errors import InvalidRequest
 from shared.jobs.hyperparameters import Requested
@@ -75,6 +76,10 @@ class JobIn(_Asked):
     """Deprecated by OpenAI in favour of ``method``."""
     integrations: list[Any] | None = None
     x_lora: Lora | None = None
+    x_forgetting_budget: float | None = Field(None, gt=0, le=10, allow_inf_nan=False)
+    """By how much the loss on texts that are not the tenant's may rise: 0.1 is a tenth."""
+    x_compare: Asked | None = None
+    """A comparison to be made with the job's model, on rows that the job sets apart for it."""
 
     def requested(self) -> Requested:
         """Return the hyperparameters from whichever place they were put."""
@@ -92,6 +97,8 @@ class HyperparametersOut(BaseModel):
     learning_rate: float
     rank: int
     alpha: int
+    forgetting_budget: float | None = None
+    held_out: int = 0
 
 
 class SupervisedOut(BaseModel):

@@ -194,7 +194,16 @@ def _numbers(asked: JobIn, rows: int, base: BaseModelEntry) -> Hyperparameters:
     rank = _rank(asked.x_lora, base) if asked.x_lora else numbers.rank
     # alpha over rank is the strength of the adapter; it stays what the catalog says.
     alpha = max(1, round(numbers.alpha * rank / numbers.rank))
-    return numbers.model_copy(update={"rank": rank, "alpha": alpha})
+    compared = asked.x_compare
+    held_out = compared.questions if compared and compared.held_out_file is None else 0
+    return numbers.model_copy(
+        update={
+            "rank": rank,
+            "alpha": alpha,
+            "held_out": held_out,
+            "forgetting_budget": asked.x_forgetting_budget,
+        }
+    )
 
 
 def _rank(lora: Lora, base: BaseModelEntry) -> int:

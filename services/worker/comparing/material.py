@@ -15,7 +15,6 @@ from sqlalchemy.orm import Session
 from services.worker.comparing import prompts
 from services.worker.comparing.arms import Library, Plan, Question
 from services.worker.comparing.embedding import embedder
-from services.worker.comparing.held_out import comparable_row, groups_of, set_apart
 from services.worker.comparing.retrieval import Retriever, RetrieverName, retriever_over
 from services.worker.comparing.rows import RowFile, read_passages
 from services.worker.comparing.settings import ComparerSettings
@@ -26,6 +25,7 @@ from shared.evidence.arms import TUNED_ARMS, Arm
 from shared.evidence.checkers import choose
 from shared.evidence.leaks import leaks
 from shared.evidence.report import Data
+from shared.evidence.split import comparable_row, groups_of, set_apart
 from shared.files.models import StoredFile
 from shared.files.normalised import NormalisedRow
 from shared.jobs.models import FineTuningJob
@@ -101,8 +101,8 @@ def gather(settings: ComparerSettings, engine: Engine, comparison: Comparison) -
         candidates, seen = list(range(len(held_out))), list(range(len(training)))
     else:
         held_out = training
-        groups = groups_of(list(training))
-        candidates = set_apart(groups, comparison.questions, comparison.seed)
+        groups = groups_of(training)
+        candidates = _set_apart(groups, comparison, job)
         seen = sorted(set(range(len(training))).difference(candidates))
     asked_rows = [comparable_row(held_out[index]) for index in candidates]
     seen_rows = [comparable_row(training[index]) for index in seen]
@@ -147,6 +147,15 @@ def gather(settings: ComparerSettings, engine: Engine, comparison: Comparison) -
         ),
         indexer=indexer,
     )
+
+
+def _set_apart(
+    groups: Sequence[int], comparison: Comparison, job: FineTuningJob | None
+) -> list[int]:
+    """Return the rows that the arms do not see: those that the job did not, where there is one."""
+    if job is None:
+        return set_apart(groups, comparison.questions, comparison.seed)
+    return set_apart(groups, job.hyperparameters["held_out"], job.seed)
 
 
 def answer_length(expected: Iterable[str]) -> int:

@@ -14,6 +14,7 @@ from shared.evidence.report import (
     Answered,
     Costs,
     Disagreement,
+    Forgetting,
     Report,
     Reproduction,
     Retrieved,
@@ -57,6 +58,7 @@ def make_report(material: Material, answers: Answers, scores: Scores) -> Report:
         verdict=verdict,
         arms=results,
         disagreements=tuple(_disagreements(material, answers, scores, verdict)),
+        forgetting=_forgetting(material),
         costs=_costs(material, verdict),
         reproduction=Reproduction(
             seed=comparison.seed,
@@ -128,6 +130,12 @@ def _retrieved(material: Material, arm: Arm, place: int) -> Retrieved:
     return Retrieved(
         source=f"training file, line {row.line}", text=f"{question}\n{prompts.expected_of(row)}"
     )
+
+
+def _forgetting(material: Material) -> Forgetting | None:
+    metrics = (material.job.metrics if material.job else None) or {}
+    measured = metrics.get("forgetting")
+    return Forgetting.model_validate(measured) if measured else None
 
 
 def _costs(material: Material, verdict: Verdict) -> Costs | None:

@@ -32,7 +32,7 @@ class RunIdentity(BaseModel):
     data_sha256: str
     encoder_sha256: str
     tokens_sha256: str
-    """Of the token ids and answer marks, training and validation."""
+    """Of the token ids and answer marks, in training, validation and test."""
     plan_version: int
     seed: int
     hyperparameters: Hyperparameters
@@ -44,7 +44,7 @@ class RunIdentity(BaseModel):
         return " and ".join(found[:-1] if len(found) > 1 and found[-1] == _TOKENS else found)
 
 
-_TOKENS = "other token ids"
+_TOKENS = "other token ids or another split"
 _WORDS = {
     "base_sha256": "another base model",
     "profile_sha256": "another adapter profile",
@@ -91,6 +91,8 @@ class RunState(BaseModel):
     best_step: int = 0
     best_loss: float = 0.0
     best_accuracy: float = 0.0
+    best_increase: float = 0.0
+    """Of the loss on rows that are no company's; 0 where no budget limits it."""
     lowest_loss: float = 0.0
     """Of any evaluation; early stopping asks whether loss or accuracy still improves."""
     evaluations_without_gain: int = 0

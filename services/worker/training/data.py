@@ -1,7 +1,6 @@
 """Normalised rows become token ids and loss masks, as a stream; shared/chat says how."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +11,6 @@ from pydantic import ValidationError
 from shared.chat.encoder import ChatEncoder, Unmaskable
 from shared.files.normalised import NormalisedRow
 
-VALIDATION_SHARE = 10
-"""One row in this many is kept for validation when no validation file is given."""
-MAX_CARVED_ROWS = 256
-"""More rows than this make an evaluation slower but hardly more exact."""
 MAX_NAMED_ROWS = 20
 """Of rows that cannot be trained; the rest are counted."""
 
@@ -60,26 +55,6 @@ def normalised_rows(path: Path, param: str) -> Iterator[NormalisedRow]:
                 raise BadData(f"Row {number} is not a normalised row ({reason}).", param) from None
     if not number:
         raise BadData("The file has no rows.", param)
-
-
-def held_out(digests: Sequence[str]) -> NDArray[np.bool_]:
-    """Say which rows are for validation, decided by the rows' hashes alone.
-
-    About a tenth of the rows and at most MAX_CARVED_ROWS. Equal rows stay on one side, or
-    validation would measure what was trained on; where no group of equal rows is that small, it is
-    the smallest. Of one distinct row none is held out: such a file validates on itself.
-    """
-    wanted = min(max(1, round(len(digests) / VALIDATION_SHARE)), MAX_CARVED_ROWS)
-    counts = Counter(digests)
-    chosen: set[str] = set()
-    taken = 0
-    for digest in sorted(counts):
-        if taken + counts[digest] <= wanted:
-            chosen.add(digest)
-            taken += counts[digest]
-    if not chosen and len(counts) > 1:
-        chosen = {min(counts, key=lambda digest: (counts[digest], digest))}
-    return np.array([digest in chosen for digest in digests], dtype=np.bool_)
 
 
 def encoded_rows(path: Path, encoder: ChatEncoder, limit: int, param: str) -> Iterator[Row]:

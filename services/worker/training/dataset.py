@@ -1,35 +1,39 @@
-"""A job's files become training and validation rows: read as streams, no file more than twice."""
+"""A job's files become training, validation and test rows: read as streams, a few times each."""
 
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from services.worker.training.data import (
-    BadData,
-    Row,
-    encoded_rows,
-    held_out,
-)
+from services.worker.spec import TrainSpec
+from services.worker.training.data import BadData, Row, encoded_rows, normalised_rows
 from services.worker.training.report import Reporter
 from services.worker.training.rows import RowsWriter, TokenRows, gather
 from shared.chat.encoder import ChatEncoder
+from shared.evidence.split import Part, groups_of, split
 from shared.files.normalised import NormalisedRow
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """What a job trains on and what it is measured on."""
+    """What a job trains on, what chooses its checkpoint, and what that is reported on."""
 
     train: TokenRows
     validation: TokenRows
+    test: TokenRows
+    """Empty where there are too few rows: then the validation rows are reported on."""
     sha256: str
     """Hash of the files."""
 
     @property
+    def all(self) -> tuple[TokenRows, ...]:
+        """The parts that have rows."""
+        return tuple(part for part in (self.train, self.validation, self.test) if len(part))
+
+    @property
     def tokens_sha256(self) -> str:
-        """Hash of the token ids and answer marks of both."""
-        return hashlib.sha256(f"{self.train.sha256}{self.validation.sha256}".encode()).hexdigest()
+        """Hash of the token ids and answer marks of all."""
+        return hashlib.sha256("".join(part.sha256 for part in self.all).encode()).hexdigest()
 
 
 @dataclass
@@ -50,17 +54,27 @@ class DataReader:
     """Where the token ids lie while the job runs."""
     report: Reporter
 
-    def read(self, train: Path, validation: Path | None) -> DataSet:
-        """Tokenise both files, or hold a part of the first out; raises BadData and Interrupted."""
+    def read(self, spec: TrainSpec) -> DataSet:
+        """Tokenise the job's rows in their parts; raises BadData and Interrupted."""
+        path, validation = spec.train_rows, spec.validation_rows
+        held_out = spec.hyperparameters.held_out
         files = hashlib.sha256()
-        first = self._scan(train, "training_file", files, digests=validation is None)
-        if validation is None:
-            rows, held = self._split(train, first)
-        else:
+        divided = validation is None or held_out > 0
+        scan = self._scan(path, "training_file", files, digests=divided)
+        parts = [Part.TRAIN] * scan.rows
+        if divided:
+            parts = split(
+                scan.digests,
+                groups_of(_Rows(path, self.report, scan.rows)),
+                held_out=held_out,
+                validation=validation is None,
+                seed=spec.seed,
+            )
+        train, held, test = self._divided(path, parts, itself=validation is None)
+        if validation is not None:
             second = self._scan(validation, "validation_file", files, digests=False)
-            rows = self._all(train, "training_file", first.rows)
-            held = self._all(validation, "validation_file", second.rows)
-        return DataSet(rows, held, files.hexdigest())
+            held = gather(self._encoded(validation, "validation_file", second.rows), self.scratch)
+        return DataSet(train, held, test, files.hexdigest())
 
     def _scan(self, path: Path, param: str, files: "hashlib._Hash", *, digests: bool) -> _Scan:
         """Count and hash a file's lines; take the rows' own hashes where they decide the split."""
@@ -75,22 +89,42 @@ class DataReader:
         files.update(content.digest())
         return found
 
-    def _all(self, path: Path, param: str, total: int) -> TokenRows:
-        return gather(self._encoded(path, param, total), self.scratch)
-
-    def _split(self, path: Path, scan: _Scan) -> tuple[TokenRows, TokenRows]:
-        out = held_out(scan.digests)
-        with RowsWriter(self.scratch) as train, RowsWriter(self.scratch) as held:
-            for number, row in enumerate(self._encoded(path, "training_file", scan.rows)):
-                (held if out[number] else train).add(row)
-                if number == 0 and not out.any():
-                    held.add(row)  # one distinct row: it validates on itself
-            return train.finish(), held.finish()
+    def _divided(
+        self, path: Path, parts: list[Part], *, itself: bool
+    ) -> tuple[TokenRows, TokenRows, TokenRows]:
+        """Tokenise the training file; one group alone validates on ``itself``: on its first row."""
+        itself = itself and Part.VALIDATION not in parts
+        with (
+            RowsWriter(self.scratch) as train,
+            RowsWriter(self.scratch) as held,
+            RowsWriter(self.scratch) as test,
+        ):
+            writers = {Part.TRAIN: train, Part.VALIDATION: held, Part.TEST: test}
+            for number, row in enumerate(self._encoded(path, "training_file", len(parts))):
+                writers[parts[number]].add(row)
+                if itself and parts[number] is Part.TRAIN:
+                    held.add(row)
+                    itself = False
+            return train.finish(), held.finish(), test.finish()
 
     def _encoded(self, path: Path, param: str, total: int) -> Iterator[Row]:
         rows = encoded_rows(path, self.encoder, self.context_length, param)
         for done, row in enumerate(rows):
             self.report.working("reading", done, total)
+            yield row
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of a file, as often as they are asked for; a sign of life between them."""
+
+    path: Path
+    report: Reporter
+    total: int
+
+    def __iter__(self) -> Iterator[NormalisedRow]:
+        for done, row in enumerate(normalised_rows(self.path, "training_file")):
+            self.report.working("reading", done, self.total)
             yield row
 
 

@@ -48,16 +48,24 @@ class AdaptedModel:
 
 
 @torch.no_grad()
-def evaluate(model: AdaptedModel, cache: PrefixCache, working: Callable[[int, int], None]) -> Score:
-    """Score all rows of ``cache``; ``working`` is called before each micro-batch with the rows done
-    and all rows.
+def evaluate(
+    model: AdaptedModel,
+    cache: PrefixCache,
+    working: Callable[[int, int], None],
+    *,
+    adapted: bool = True,
+) -> Score:
+    """Score all rows of ``cache``, of the base model as it is where not ``adapted``.
+
+    ``working`` is called before each micro-batch with the rows done and all rows.
     """
     total, right, tokens, done = 0.0, 0, 0, 0
     for members in cache.micro_batches(range(len(cache.rows))):
         working(done, len(cache.rows))
         done += len(members)
         pack = cache.pack(members)
-        loss, correct = model.base.answer_loss(model.final_states(cache, pack), pack)
+        states = model.final_states(cache, pack, adapted=adapted)
+        loss, correct = model.base.answer_loss(states, pack)
         total, right, tokens = total + float(loss), right + correct, tokens + len(pack.targets)
     return Score(total / tokens, right / tokens)
 

@@ -19,6 +19,7 @@ from services.worker.spec import (
 )
 from services.worker.training.checkpoint import Checkpoint, RunState, Shelf
 from services.worker.training.evaluate import AdaptedModel, Score, evaluate
+from services.worker.training.forgetting import Memory
 from services.worker.training.optimizer import Optimizer
 from services.worker.training.plan import Plan, learning_rate
 from services.worker.training.prefix import PrefixCache
@@ -39,6 +40,8 @@ class Run:
     model: AdaptedModel
     train: PrefixCache
     validation: PrefixCache
+    test: PrefixCache | None
+    memory: Memory
     plan: Plan
 
     optimizer: Optimizer
@@ -131,7 +134,9 @@ def _evaluate(run: Run) -> None:
     score = evaluate(run.model, run.validation, working)
     if not isfinite(score.loss):
         raise NonFiniteLoss(f"The validation loss was not a finite number at step {state.step}.")
-    best = _note(state, score)
+    budget = state.identity.hyperparameters.forgetting_budget
+    increase = run.memory.rise() if budget is not None and state.step else None
+    best = _note(state, score, increase)
     if best:
         run.best = run.model.adapter.tensors()
     run.report.emit(
@@ -141,33 +146,51 @@ def _evaluate(run: Run) -> None:
     )
 
 
-def _note(state: RunState, score: Score) -> bool:
+def _note(state: RunState, score: Score, increase: float | None) -> bool:
     """Enter an evaluation into ``state`` and say whether it is the best so far.
 
     The best has the highest token accuracy, then the lowest loss: while facts are memorised, the
     loss of the few answers still wrong goes up long before the number of right ones stops growing.
     For the same reason, training stops early only when neither gets any better. The base model
     (step 0) is never the best: it is not a result.
+
+    Where a budget limits the ``increase`` of what is forgotten, what is within it goes before what
+    is not, and of that the least forgetful. What is learnt at a higher price is no gain.
     """
     state.evaluated_step = state.step
     if state.step == 0:
         state.base_loss, state.base_accuracy = score.loss, score.accuracy
         return False
     state.history[-1] = state.history[-1].model_copy(
-        update={"valid_loss": score.loss, "valid_accuracy": score.accuracy}
+        update={
+            "valid_loss": score.loss,
+            "valid_accuracy": score.accuracy,
+            "forgetting_increase": increase,
+        }
     )
     first = state.best_step == 0
-    best = first or (score.accuracy, -score.loss) > (state.best_accuracy, -state.best_loss)
-    gain = best or score.loss < state.lowest_loss
+    forgotten = 0.0 if increase is None else increase
+    best = first or _rank(state, score, forgotten) > _rank(
+        state, Score(state.best_loss, state.best_accuracy), state.best_increase
+    )
+    gain = best or (_within(state, forgotten) and score.loss < state.lowest_loss)
     state.lowest_loss = score.loss if first else min(state.lowest_loss, score.loss)
     state.evaluations_without_gain = 0 if gain else state.evaluations_without_gain + 1
     if best:
-        state.best_step, state.best_loss, state.best_accuracy = (
-            state.step,
-            score.loss,
-            score.accuracy,
-        )
+        state.best_step, state.best_increase = state.step, forgotten
+        state.best_loss, state.best_accuracy = score.loss, score.accuracy
     return best
+
+
+def _rank(state: RunState, score: Score, increase: float) -> tuple[bool, float, float]:
+    if not _within(state, increase):
+        return False, -increase, 0.0
+    return True, score.accuracy, -score.loss
+
+
+def _within(state: RunState, increase: float) -> bool:
+    budget = state.identity.hyperparameters.forgetting_budget
+    return budget is None or increase <= budget
 
 
 def _save(run: Run) -> None:

@@ -3,14 +3,16 @@
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from services.worker.spec import KEPT_EPOCH_ENDS, CheckpointAdapter, TrainSpec
-from services.worker.training.evaluate import write_served_check
+from services.worker.spec import KEPT_EPOCH_ENDS, CheckpointAdapter, ReportedFigures, TrainSpec
+from services.worker.training.evaluate import evaluate, write_served_check
 from services.worker.training.loop import Run
 from services.worker.training.lora import export
+from shared.evidence.report import Forgetting
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,8 @@ class Results:
     adapter: Path
     served_check: Path
     checkpoints: tuple[CheckpointAdapter, ...]
+    reported: ReportedFigures | None
+    forgetting: Forgetting
 
 
 def export_results(spec: TrainSpec, run: Run, context_length: int) -> Results:
@@ -34,12 +38,36 @@ def export_results(spec: TrainSpec, run: Run, context_length: int) -> Results:
         adapter.load(run.best)
         export(files / "adapter", run.best, config)
         write_served_check(files / "served_check.json", run.model, run.validation, context_length)
+        reported, forgetting = _reported(run), run.memory.forgetting()
         checkpoints = tuple(_callable_checkpoints(files, run, config))
     except Exception:
         for folder in files.glob("adapter*"):
             shutil.rmtree(folder)
         raise
-    return Results(files / "adapter", files / "served_check.json", checkpoints[::-1])
+    return Results(
+        adapter=files / "adapter",
+        served_check=files / "served_check.json",
+        checkpoints=checkpoints[::-1],
+        reported=reported,
+        forgetting=forgetting,
+    )
+
+
+def _reported(run: Run) -> ReportedFigures | None:
+    """Score base and best adapter, which is loaded, on the rows that nothing has seen before."""
+    if run.test is None:
+        return None
+    working = partial(run.report.working, "evaluating")
+    base, best = (
+        evaluate(run.model, run.test, working, adapted=adapted) for adapted in (False, True)
+    )
+    return ReportedFigures(
+        test_rows=len(run.test.rows),
+        base_test_loss=base.loss,
+        base_test_mean_token_accuracy=base.accuracy,
+        test_loss=best.loss,
+        test_mean_token_accuracy=best.accuracy,
+    )
 
 
 def _callable_checkpoints(

@@ -19,6 +19,7 @@ from services.worker.training.checkpoint import (
 )
 from services.worker.training.dataset import DataReader, DataSet
 from services.worker.training.evaluate import AdaptedModel
+from services.worker.training.forgetting import Memory
 from services.worker.training.loop import Run, train
 from services.worker.training.lora import LoraWeights
 from services.worker.training.model import FrozenModel
@@ -96,7 +97,7 @@ def _train(spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase, report: Repor
     """One job, from its rows to its adapter: read, resume, train, export."""
     scratch = spec.scratch_dir or spec.attempt_dir
     reader = DataReader(warm.encoder, entry.context_length, scratch, report)
-    data = reader.read(spec.train_rows, spec.validation_rows)
+    data = reader.read(spec)
     numbers = spec.hyperparameters
     plan = Plan(len(data.train), numbers.batch_size, numbers.n_epochs, spec.seed)
     identity = _identity(spec, entry, warm, data)
@@ -111,12 +112,13 @@ def _train(spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase, report: Repor
             steps_per_epoch=plan.steps_per_epoch,
             train_rows=len(data.train),
             validation_rows=len(data.validation),
+            test_rows=len(data.test),
             fresh_because=shelf.unfit,
             differs=differs or None,
         )
     )
     model = _adapted(spec, entry, warm.frozen, start)
-    train_cache, validation_cache = (
+    train_cache, validation_cache, *test_cache = (
         PrefixCache(
             warm.frozen,
             rows,
@@ -126,12 +128,14 @@ def _train(spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase, report: Repor
             mode=_kept_mode(start.state, mode),
             token_budget=max(1, TOKEN_BUDGET // spec.micro_batch_divisor),
         )
-        for rows in (data.train, data.validation)
+        for rows in data.all
     )
     run = Run(
         model=model,
         train=train_cache,
         validation=validation_cache,
+        test=test_cache[0] if test_cache else None,
+        memory=Memory(model, warm.encoder, entry.context_length, scratch, report),
         plan=plan,
         optimizer=Optimizer(model.adapter, start.moments, first_step),
         state=start.state,
@@ -160,7 +164,7 @@ def _identity(spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase, data: Data
 
 def _mode(base: FrozenModel, data: DataSet, epochs: int, scratch: Path) -> Mode:
     """Where the frozen layers' states would be if the job began here and now."""
-    tokens = data.train.tokens + data.validation.tokens
+    tokens = sum(part.tokens for part in data.all)
     size = tokens * base.embedding.shape[1] * base.dtype.itemsize
     return choose_mode(size, epochs, Room.here(scratch))
 
@@ -211,6 +215,7 @@ def _adapted(
 
 def _done(run: Run, files: Results, first_step: int, stopped_early: bool) -> DoneMessage:
     state = run.state
+    budget = state.identity.hyperparameters.forgetting_budget
     return DoneMessage(
         step=state.step,
         steps_this_attempt=state.step - first_step,
@@ -227,4 +232,7 @@ def _done(run: Run, files: Results, first_step: int, stopped_early: bool) -> Don
         base_accuracy=state.base_accuracy,
         final_loss=state.best_loss,
         final_accuracy=state.best_accuracy,
+        reported=files.reported,
+        forgetting=files.forgetting,
+        over_budget=budget is not None and state.best_increase > budget,
     )

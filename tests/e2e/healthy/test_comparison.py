@@ -3,7 +3,9 @@
 import pytest
 
 from cli import compare
+from shared.evidence.split import set_apart
 from tests.e2e.comparisons import begin, shelf_rows, wait_for_end
+from tests.e2e.jobs import BASE_MODEL, upload
 
 pytestmark = pytest.mark.stack
 
@@ -73,6 +75,29 @@ def test_the_page_is_served_in_both_languages(stack, tenant, comparison_id, tmp_
             TAILOR_BASE_URL=stack.base_url,
         )
         assert f'<html lang="{language}"' in path.read_text()
+
+
+def test_a_job_sets_rows_apart_and_ends_with_a_comparison_on_them(stack):
+    tenant = stack.tenant("apart")
+    job = tenant.client.fine_tuning.jobs.create(
+        model=BASE_MODEL,
+        training_file=upload(tenant.client, shelf_rows(50)),
+        seed=5,
+        hyperparameters={"n_epochs": 1},
+        extra_body={
+            "x_compare": {"arms": ["copy_bm25", "zero_shot", "tuned"]},
+            "x_forgetting_budget": 0.5,
+        },
+    )
+    comparison_id = compare.of_job(tenant.client, job.id)
+    wait_for_end(tenant, comparison_id)
+    metrics = tenant.client.fine_tuning.jobs.retrieve(job.id).model_extra["metrics"]
+    assert (metrics["reported_on"], metrics["test_rows"]) == ("test", 10)
+    report = compare.report_of(tenant.client, comparison_id)
+    assert (report.data.training_rows, report.data.questions) == (40, 10)
+    assert report.forgetting.model_dump() == metrics["forgetting"]
+    asked = {row["line"] for row in compare.rows_of(tenant.client, comparison_id)}
+    assert asked == {index + 1 for index in set_apart(range(50), 200, seed=5)}
 
 
 def test_a_stranger_sees_nothing_of_it(stack, comparison_id):

@@ -119,7 +119,10 @@ def test_the_job_shows_numbers_for_auto_and_its_result_file_is_a_csv(kamome):
     assert job.trained_tokens > 0
     (result,) = job.result_files
     lines = kamome.client.files.content(result).text.splitlines()
-    assert lines[0] == "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy"
+    assert lines[0] == (
+        "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy,"
+        "test_loss,test_mean_token_accuracy"
+    )
     assert len(lines) > 1
 
 

@@ -92,6 +92,26 @@ def test_a_comparison_of_a_job_waits_for_it_and_asks_the_tuned_model_too(
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "job")
 
 
+def test_a_job_may_be_created_with_its_comparison_for_which_it_sets_rows_apart(
+    tenant: Tenant,
+) -> None:
+    asked = {"model": BASE, "training_file": tenant.upload(training_rows(12)), "seed": 4}
+    asked |= {"x_compare": {"questions": 20, "seed": 7, "checker": "exact"}}
+    headers = {"Idempotency-Key": "once"}
+    first, again = (
+        tenant.http.post("/v1/fine_tuning/jobs", json=asked, headers=headers).json() for _ in "ab"
+    )
+    assert again["id"] == first["id"]
+    assert first["hyperparameters"]["held_out"] == 20
+    (comparison,) = tenant.http.get("/v1/comparisons").json()["data"]
+    assert (comparison["status"], comparison["job"]) == ("waiting", first["id"])
+    assert (comparison["held_out_file"], comparison["seed"]) == (None, 7)
+    assert "tuned" in comparison["arms"]
+    events = tenant.http.get(f"/v1/fine_tuning/jobs/{first['id']}/events").json()["data"]
+    assert {"comparison": comparison["id"]} in [event["data"] for event in events]
+    assert compare(tenant, job=first["id"]).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("asked", "status", "param"),
     [

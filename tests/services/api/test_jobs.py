@@ -74,7 +74,7 @@ def test_everything_asked_for_is_kept(tenant: Tenant) -> None:
                 }
             },
         },
-        extra_body={"x_lora": {"rank": 8}},
+        extra_body={"x_lora": {"rank": 8}, "x_forgetting_budget": 0.1},
     )
     assert (job.validation_file, job.seed, job.metadata) == (validation, 42, {"部署": "営業"})
     assert job.hyperparameters.model_dump() == {
@@ -84,6 +84,8 @@ def test_everything_asked_for_is_kept(tenant: Tenant) -> None:
         "learning_rate": load_catalog().get(BASE).defaults.learning_rate / 2,
         "rank": 8,
         "alpha": 16,
+        "forgetting_budget": 0.1,
+        "held_out": 0,
     }
 
 
@@ -118,6 +120,9 @@ def test_a_job_and_its_file_show_the_data_report_of_the_check(api: Api, tenant: 
         ({"method": {"type": "dpo", "dpo": {}}}, 400, "method.type", "unsupported"),
         ({"integrations": [{"type": "wandb"}]}, 400, "integrations", "unsupported"),
         ({"n_epochs": 3}, 400, "n_epochs", "unsupported_parameter"),
+        ({"x_forgetting_budget": 0}, 400, "x_forgetting_budget", "invalid_value"),
+        ({"x_compare": {"arms": ["tuned"]}}, 400, "arms", None),
+        ({"x_compare": {"job": "x"}}, 400, "x_compare.job", "unsupported_parameter"),
         ({"x_lora": {"rank": 32}}, 400, "x_lora.rank", None),
         ({"x_lora": {"layers": [29]}}, 400, "x_lora.layers", "unsupported_parameter"),
         ({"x_lora": {"modules": ["q_proj"]}}, 400, "x_lora.modules", "unsupported_parameter"),

@@ -24,12 +24,14 @@ from services.worker.spec import (
     EvaluationMessage,
     ProgressMessage,
     ReadyMessage,
+    ReportedFigures,
     ServedCheck,
     StartedMessage,
     StepMetrics,
     StoppedMessage,
     TrainSpec,
 )
+from shared.evidence.report import Forgetting
 from shared.parent_death import die_with
 from shared.storage import CorruptArtifact, publish_folder, verify_manifest
 
@@ -121,6 +123,17 @@ def finish(spec, script, first, steps):
             base_accuracy=0.0,
             final_loss=0.1,
             final_accuracy=0.9,
+            reported=ReportedFigures(
+                test_rows=4,
+                base_test_loss=3.0,
+                base_test_mean_token_accuracy=0.0,
+                test_loss=0.2,
+                test_mean_token_accuracy=0.8,
+            ),
+            forgetting=Forgetting(
+                text_before=3.4, text_after=3.5, instructions_before=1.8, instructions_after=1.9
+            ),
+            over_budget=script.get("over_budget", False),
         )
     )
 

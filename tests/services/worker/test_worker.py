@@ -1,5 +1,6 @@
 """A real worker process on real PostgreSQL and Valkey; only the trainer follows a script."""
 
+from services.worker.publish import OVER_BUDGET
 from shared.db import transaction
 from shared.files.models import StoredFile
 from shared.jobs.state import State
@@ -25,13 +26,26 @@ def test_a_rung_job_is_trained_published_and_callable(workshop):
         result = session.get_one(StoredFile, job.result_file_id)
     assert verify_manifest(workshop.store.upload(result.id)) == {"file_id": result.id}
     csv = (workshop.store.upload(result.id) / "raw").read_text().splitlines()
-    assert csv[:2] == [
-        "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy",
-        "1,1,0.5,,",
-    ]
+    *_, valid, test, test_accuracy = csv[0].split(",")
+    assert (valid, test) == ("valid_mean_token_accuracy", "test_loss")
+    assert test_accuracy == "test_mean_token_accuracy"
+    assert csv[1] == "1,1,0.5,,,,"
+    assert csv[-1] == "10,0.1,0.5,,,0.2,0.8"
+    assert (job.metrics["reported_on"], job.metrics["test_loss"]) == ("test", 0.2)
+    assert job.metrics["forgetting"]["text_after"] == 3.5
     assert job.trained_tokens == 100
     assert job.progress["step"] == 10
     assert [e.message for e in workshop.events(job_id)][-2:] == [
         f"New fine-tuned model created: {final.model}",
         "The job has successfully completed",
     ]
+    assert OVER_BUDGET not in {event.message for event in workshop.events(job_id)}
+
+
+def test_a_model_beyond_its_forgetting_budget_is_published_with_a_warning(workshop):
+    workshop.start_worker()
+    job_id = workshop.add_job(script={"over_budget": True})
+    workshop.ring()
+    assert workshop.wait_for_end(job_id).state == State.SUCCEEDED
+    (warning,) = [event for event in workshop.events(job_id) if event.level == "warn"]
+    assert warning.message == OVER_BUDGET

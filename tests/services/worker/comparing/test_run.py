@@ -18,7 +18,8 @@ from shared.comparisons.state import State
 from shared.comparisons.transitions import move
 from shared.db import transaction
 from shared.evidence.arms import Arm
-from shared.evidence.report import Report
+from shared.evidence.report import Forgetting, Report
+from shared.evidence.split import set_apart
 from shared.task_queue import COMPARE, make_celery, ring, with_short_timeouts
 from tests.conftest import wait_until
 from tests.services.worker.comparing.model_server import Reply, question_in
@@ -112,6 +113,23 @@ def test_rows_of_one_group_are_set_apart_together_and_are_one_cluster(workshop, 
     assert (data.clustered_by, data.questions, data.clusters) == ("column", 6, 2)
     asked = sorted(each.line for each in workshop.answers(comparison_id))
     assert all((line - 1) // 3 == (asked[0] - 1) // 3 for line in asked[:3])
+
+
+def test_a_job_that_set_rows_apart_is_asked_these_and_its_report_says_what_it_forgot(
+    workshop, model
+):
+    training = workshop.add_file(numbered(NUMBERS))
+    forgetting = {"text_before": 3.0, "text_after": 3.3}
+    forgetting |= {"instructions_before": 2.0, "instructions_after": 2.1}
+    job_id, _ = workshop.add_job(
+        training, hyperparameters={"held_out": 7}, seed=3, metrics={"forgetting": forgetting}
+    )
+    comparison_id = workshop.add(training=training, job_id=job_id, arms=(Arm.ZERO_SHOT, Arm.TUNED))
+    run_next(workshop.place)
+    apart = [index + 1 for index in set_apart(range(NUMBERS), 7, seed=3)]
+    assert sorted({each.line for each in workshop.answers(comparison_id)}) == apart
+    report = report_of(workshop, comparison_id)
+    assert report.forgetting == Forgetting(**forgetting)
 
 
 def test_questions_and_scores_are_kept(workshop, model):

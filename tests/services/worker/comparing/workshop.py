@@ -110,20 +110,23 @@ class Workshop:
             )
         )
 
-    def add_job(self, training_file_id, tenant=None) -> tuple[str, str]:
+    def add_job(self, training_file_id, tenant=None, **columns) -> tuple[str, str]:
         """Insert a finished job and its adapter; return both ids."""
         tenant = tenant or self.tenant
         job_id, adapter_id = new_id("ftjob-"), new_id("ad_")
         self._add(
             FineTuningJob(
-                id=job_id,
-                tenant_id=tenant,
-                base_model=BASE,
-                training_file_id=training_file_id,
-                seed=1,
-                hyperparameters={},
-                state=JobState.SUCCEEDED,
-                trained_tokens=1000,
+                **{
+                    "id": job_id,
+                    "tenant_id": tenant,
+                    "base_model": BASE,
+                    "training_file_id": training_file_id,
+                    "seed": 1,
+                    "hyperparameters": {"held_out": 200},
+                    "state": JobState.SUCCEEDED,
+                    "trained_tokens": 1000,
+                }
+                | columns
             )
         )
         self._add(

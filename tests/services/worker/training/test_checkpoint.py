@@ -95,7 +95,7 @@ def test_nothing_is_removed_before_a_newer_one_is_saved(tmp_path: Path) -> None:
     ("change", "words"),
     [
         ({"profile_sha256": "q"}, "another adapter profile"),
-        ({"tokens_sha256": "u"}, "other token ids"),
+        ({"tokens_sha256": "u"}, "other token ids or another split"),
         ({"encoder_sha256": "f", "tokens_sha256": "u"}, "another tokenizer or chat template"),
         ({"plan_version": 2}, "another version of the training plan"),
         ({"seed": 8, "base_sha256": "c"}, "another base model and another seed"),

@@ -1,17 +1,13 @@
-"""Rows become token ids as a stream; a tenth of the rows is held out, in whole groups of equals."""
+"""Rows become token ids as a stream; what cannot be trained is named by its line."""
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from services.worker.training.data import (
     BadData,
     Row,
     encoded_rows,
-    held_out,
     normalised_rows,
 )
 from shared.chat.encoder import ChatEncoder
@@ -80,39 +76,3 @@ def test_malformed_row_is_named_and_not_quoted(tmp_path: Path) -> None:
 def test_empty_file_is_bad_data(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="no rows"):
         list(normalised_rows(write_rows(tmp_path / "rows.jsonl", []), "training_file"))
-
-
-@pytest.mark.parametrize(("rows", "wanted"), [(2, 1), (10, 1), (24, 2), (400, 40), (9000, 256)])
-def test_a_tenth_of_different_rows_is_held_out_and_never_too_much(rows: int, wanted: int) -> None:
-    assert held_out([f"{n:05}" for n in range(rows)]).sum() == wanted
-
-
-@pytest.mark.parametrize(
-    ("facts", "times", "trained"),
-    [(10, 10, 90), (20, 5, 90), (3, 40, 80), (2, 50, 50), (30, 300, 8700)],
-)
-def test_of_facts_pasted_many_times_most_are_trained(facts: int, times: int, trained: int) -> None:
-    out = held_out([f"{n:05}" for n in range(facts)] * times)
-    assert (~out).sum() == trained
-
-
-def test_the_split_depends_on_content_and_not_on_order() -> None:
-    digests = [f"{n % 17:03}" for n in range(50)]
-    assert (held_out(digests)[::-1] == held_out(digests[::-1])).all()
-
-
-def test_of_one_distinct_row_none_is_held_out() -> None:
-    assert not held_out(["same"] * 12).any()
-
-
-@given(st.lists(st.integers(0, 30).map(str), min_size=2, max_size=300))
-def test_equal_rows_stay_on_one_side_and_most_rows_are_trained(digests: list[str]) -> None:
-    out = held_out(digests)
-    held = {d for d, o in zip(digests, out, strict=True) if o}
-    trained = {d for d, o in zip(digests, out, strict=True) if not o}
-    assert not held & trained
-    assert trained
-    assert bool(held) == (len(set(digests)) > 1)
-    assert out.sum() <= len(digests) / 2
-    a_tenth = out.sum() * 10 <= len(digests) + 5
-    assert a_tenth or out.sum() == min(Counter(digests).values())  # the smallest group alone

@@ -224,3 +224,27 @@ def test_progress_counts_down(trainer: Trainer, make_spec: MakeSpec) -> None:
     steps = [p.metrics.step for p in trainer.of("progress")]
     assert all(later == earlier + 1 for earlier, later in pairwise(steps))
     assert all(p.tokens_per_second > 0 for p in trainer.of("progress"))
+
+
+def test_what_is_reported_on_chooses_nothing(
+    trainer: Trainer, make_spec: MakeSpec, tmp_path: Path
+) -> None:
+    rows = [chat(f"Which code has part {n}?", f"E{n * 37 % 1000}", line=n) for n in range(1, 201)]
+    train = write_rows(tmp_path / "many.jsonl", rows)
+    asks: dict[str, Any] = {"train_rows": train, "n_epochs": 1, "batch_size": 32}
+    halves = trainer.train(make_spec(1, **asks))
+    apart = trainer.train(make_spec(2, held_out=30, **asks))
+    beside = trainer.train(make_spec(3, held_out=30, validation_rows=train, **asks))
+    counts = [(s.train_rows, s.validation_rows, s.test_rows) for s in trainer.of("started")]
+    assert counts == [(180, 10, 10), (153, 17, 30), (170, 200, 30)]
+    for done, (_, _, test_rows) in zip((halves, apart, beside), counts, strict=True):
+        assert done.reported.test_rows == test_rows
+        assert done.reported.test_loss not in {done.final_loss, done.reported.base_test_loss}
+        assert done.reported.test_loss < done.reported.base_test_loss
+        assert 0 <= done.reported.test_mean_token_accuracy <= 1
+
+
+def test_with_few_rows_the_same_ones_choose_and_report(
+    trainer: Trainer, make_spec: MakeSpec
+) -> None:
+    assert trainer.train(make_spec(n_epochs=1)).reported is None
