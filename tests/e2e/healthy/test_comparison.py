@@ -3,6 +3,7 @@
 import pytest
 
 from cli import compare
+from shared.evidence.report import Forgetting
 from shared.evidence.split import set_apart
 from tests.e2e.comparisons import begin, shelf_rows, wait_for_end
 from tests.e2e.jobs import BASE_MODEL, upload
@@ -95,7 +96,7 @@ def test_a_job_sets_rows_apart_and_ends_with_a_comparison_on_them(stack):
     assert (metrics["reported_on"], metrics["test_rows"]) == ("test", 10)
     report = compare.report_of(tenant.client, comparison_id)
     assert (report.data.training_rows, report.data.questions) == (40, 10)
-    assert report.forgetting.model_dump() == metrics["forgetting"]
+    assert report.forgetting == Forgetting.model_validate(metrics["forgetting"])
     asked = {row["line"] for row in compare.rows_of(tenant.client, comparison_id)}
     assert asked == {index + 1 for index in set_apart(range(50), 200, seed=5)}
 
