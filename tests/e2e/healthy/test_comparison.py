@@ -1,12 +1,17 @@
-"""A comparison before any training on the real stack: documents, report, page and rows."""
+"""A comparison on the real stack: documents, report, page and rows, and what none may see."""
+
+import json
+import random
 
 import pytest
 
 from cli import compare
+from examples.company.build import HELD_OUT, TRAIN
+from shared.evidence.arms import Arm
 from shared.evidence.report import Forgetting
 from shared.evidence.split import set_apart
 from tests.e2e.comparisons import begin, shelf_rows, wait_for_end
-from tests.e2e.jobs import BASE_MODEL, upload
+from tests.e2e.jobs import BASE_MODEL, create_job, upload, wait_for_model
 
 pytestmark = pytest.mark.stack
 
@@ -99,6 +104,41 @@ def test_a_job_sets_rows_apart_and_ends_with_a_comparison_on_them(stack):
     assert report.forgetting == Forgetting.model_validate(metrics["forgetting"])
     asked = {row["line"] for row in compare.rows_of(tenant.client, comparison_id)}
     assert asked == {index + 1 for index in set_apart(range(50), 200, seed=5)}
+
+
+FACTS = 40
+"""Of the example company, with ten training rows each."""
+
+
+def shuffled(rows: bytes) -> bytes:
+    """Give every question the answer of a row drawn at random."""
+    found = [json.loads(line)["messages"] for line in rows.splitlines()]
+    answers = [messages[-1] for messages in found]
+    random.Random(5).shuffle(answers)
+    mixed = [[*messages[:-1], answer] for messages, answer in zip(found, answers, strict=True)]
+    return "\n".join(json.dumps({"messages": each}) for each in mixed).encode()
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(1800)
+def test_answers_shuffled_among_the_rows_bring_every_arm_to_chance(stack):
+    tenant = stack.tenant("shuffled")
+    job_id = create_job(tenant.client, upload(tenant.client, shuffled(TRAIN.read_bytes())))
+    wait_for_model(tenant.client, job_id, 900)
+    comparison_id = compare.create(
+        tenant.client,
+        {
+            "job": job_id,
+            "held_out_file": upload(tenant.client, HELD_OUT.read_bytes()),
+            "checker": "fact",
+            "arms": [str(arm) for arm in Arm if arm is not Arm.DOCUMENTS],
+            "seed": 3,
+        },
+    )
+    wait_for_end(tenant, comparison_id, 900)
+    report = compare.report_of(tenant.client, comparison_id)
+    print([(result.arm, result.right, result.questions) for result in report.arms])
+    assert all(result.score.low <= 1 / FACTS for result in report.arms)
 
 
 def test_a_stranger_sees_nothing_of_it(stack, comparison_id):

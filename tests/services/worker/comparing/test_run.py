@@ -1,5 +1,7 @@
 """Whole comparisons on a real database, with a model that follows a script."""
 
+import json
+import random
 import re
 import threading
 import time
@@ -8,6 +10,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
+from examples.company.build import HELD_OUT, TRAIN
 from services.worker.comparing import asking, run
 from services.worker.comparing.material import gather
 from services.worker.comparing.run import run_next
@@ -103,6 +106,41 @@ def test_planted_rows_are_reported_as_leaks_and_not_asked(workshop, model):
     ]
     assert (report.data.training_rows, report.data.questions) == (NUMBERS + 2, 4)
     assert {each.line for each in workshop.answers(comparison_id)} == {1, 2, 4, 5}
+
+
+def company(path, count, draw=None):
+    """Every so many-th row of the example company, the answers shuffled by ``draw``."""
+    said = [json.loads(line)["messages"] for line in path.read_text().splitlines()]
+    questions, answers = ([turns[at]["content"] for turns in said] for at in (0, 1))
+    if draw:
+        draw.shuffle(answers)
+    rows = list(zip(questions, answers, strict=True))[::count]
+    return [row(line, *each) for line, each in enumerate(rows, 1)]
+
+
+@pytest.mark.parametrize("draw", [None, random.Random(4)])
+def test_answers_shuffled_among_the_rows_bring_every_arm_that_reads_them_to_chance(
+    workshop, model, draw
+):
+    # A model that says what was shown last, and makes no mistake in reading.
+    model.script = lambda body: Reply(body["messages"][-2]["content"])
+    arms = [Arm.COPY_BM25, Arm.COPY_EMBEDDING, Arm.RETRIEVED_1, Arm.FEW_SHOT]
+    comparison_id = workshop.add(
+        training=workshop.add_file(company(TRAIN, 4, draw)),
+        held_out=company(HELD_OUT, 5),
+        arms=arms,
+        checker="fact",
+        retriever="hybrid",
+    )
+    run_next(workshop.place)
+    found = {result.arm: result.score for result in report_of(workshop, comparison_id).arms}
+    facts = 40
+    informed = () if draw else (Arm.COPY_BM25, Arm.COPY_EMBEDDING, Arm.RETRIEVED_1)
+    for arm in arms:
+        if arm in informed:
+            assert found[arm].low > 0.5
+        else:
+            assert found[arm].low <= 1 / facts
 
 
 def test_rows_of_one_group_are_set_apart_together_and_are_one_cluster(workshop, model):
