@@ -20,6 +20,7 @@ from shared.evidence.arms import Arm
 
 if TYPE_CHECKING:
     from openai import OpenAI
+    from openai.types.fine_tuning import FineTuningJob
 
     from shared.evidence.report import Report
 
@@ -92,6 +93,56 @@ def compare_job(  # noqa: PLR0917  as above
     with openai_client(data_dir) as client:
         common = _asked(held_out, document, arm, checker, questions, seed, data_dir)
         follow_to_report(client, create(client, {"job": job_id} | common))
+
+
+SHARES = (0.25, 0.5)
+"""Of the rows, with which a learning curve begins; the job itself learnt all of them."""
+
+
+@app.command("curve")
+def compare_curve(
+    job_id: Annotated[
+        str, typer.Argument(help="ftjob-…, made with --compare.", show_default=False)
+    ],
+    data_dir: DataDir = None,
+) -> None:
+    """Train on a quarter and on half of a job's rows, too, and ask all three the same questions."""
+    out = console()
+    with openai_client(data_dir) as client:
+        whole = of_job(client, job_id)
+        out.print(
+            f"two further trainings, on {' and '.join(f'{s:.0%}' for s in SHARES)} of the rows"
+        )
+        asked = get(client, whole)
+        job = client.fine_tuning.jobs.retrieve(job_id)
+        parts = [of_job(client, _share_of(client, job, asked, share)) for share in SHARES]
+        for comparison_id in (*parts, whole):
+            comparison = follow(client, comparison_id, out)
+            if comparison["status"] != "succeeded":
+                raise CommandFailed(_line(comparison))
+        _print(report_of(client, whole), out)
+        out.print(f"as a page: tailor compare export {whole} --html report.html")
+
+
+def _share_of(client: "OpenAI", job: "FineTuningJob", asked: dict[str, Any], share: float) -> str:
+    """Create a job that learns a share of what another did, and asks the same; return its id."""
+    numbers = job.hyperparameters.to_dict()
+    kept = {name: numbers[name] for name in ("batch_size", "learning_rate_multiplier")}
+    common = ("held_out_file", "checker", "questions", "max_tokens", "seed")
+    return client.fine_tuning.jobs.create(
+        model=job.model,
+        training_file=job.training_file,
+        seed=job.seed,
+        extra_body={
+            "validation_file": job.validation_file,
+            "method": {"type": "supervised", "supervised": {"hyperparameters": kept}},
+            "x_lora": {"rank": numbers["rank"]},
+            "x_forgetting_budget": numbers["forgetting_budget"],
+            "x_training_share": share,
+            "x_compare": {name: asked[name] for name in common}
+            | {"arms": [Arm.ZERO_SHOT, Arm.TUNED]},
+        },
+    ).id
 
 
 @app.command()

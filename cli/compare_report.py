@@ -8,6 +8,7 @@ from rich.text import Text
 
 from shared.evidence import figures
 from shared.evidence.arms import TUNED_ARMS
+from shared.evidence.curve import lesson
 from shared.evidence.report import ArmResult, Report
 from shared.evidence.verdict import sentence
 from shared.evidence.words import arm_name, words
@@ -89,6 +90,18 @@ def _notes(report: Report) -> Iterator[str]:
         yield f"{WORDS['caveat_title']}: {WORDS['caveat']}"
     if report.costs:
         yield _repayment(report.costs.answers_to_repay)
+    if report.learning_curve:
+        yield from _curve(report)
+
+
+def _curve(report: Report) -> Iterator[str]:
+    yield f"{WORDS['curve']}:"
+    for point in report.learning_curve:
+        score = figures.score(point.score.value, binary=report.binary)
+        interval = figures.score_interval(point.score, binary=report.binary)
+        rows = WORDS["curve_rows"].format(rows=figures.count(point.rows))
+        yield f"  {rows:<24}{score:>7}  {interval}"
+    yield lesson(report, "en")
 
 
 def _repayment(answers: int | None) -> str:

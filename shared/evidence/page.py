@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from shared.evidence import figures
 from shared.evidence.arms import COPIES, TUNED_ARMS
+from shared.evidence.curve import lesson
 from shared.evidence.report import Disagreement, Report, Retrieved
 from shared.evidence.verdict import sentence
 from shared.evidence.words import Language, arm_name, words
@@ -34,6 +35,7 @@ def html(report: Report, language: Language) -> str:
         name=partial(arm_name, language=language),
         source=partial(source, language=language),
         ways=ways(report.disagreements),
+        lesson=lesson(report, language) if report.learning_curve else "",
     )
 
 

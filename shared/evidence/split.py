@@ -33,6 +33,8 @@ class Part(StrEnum):
     """Chooses the checkpoint and ends training early."""
     TEST = "test"
     """Reported on, and seen by nothing before that."""
+    LEFT_OUT = "left_out"
+    """Not learnt, where a job takes a share of the rows; everything else is as without it."""
 
 
 def split(
@@ -56,6 +58,27 @@ def split(
             if keys[row] in carved:
                 parts[row] = Part.TEST if keys[row] in tested else Part.VALIDATION
     return parts
+
+
+def leave_out(parts: Sequence[Part], groups: Sequence[int], share: float, seed: int) -> list[Part]:
+    """Keep about ``share`` of the training rows: whole groups, drawn by ``seed``; at least one.
+
+    A smaller share is a part of a larger one, so that jobs of one seed make a learning curve.
+    """
+    members: dict[int, list[int]] = {}
+    for row, (part, group) in enumerate(zip(parts, groups, strict=True)):
+        if part is Part.TRAIN:
+            members.setdefault(group, []).append(row)
+    order = list(members.values())
+    random.Random(seed).shuffle(order)
+    wanted = share * sum(map(len, order))
+    left, kept = list(parts), 0
+    for rows in order:
+        if kept >= wanted:
+            for row in rows:
+                left[row] = Part.LEFT_OUT
+        kept += len(rows)
+    return left
 
 
 def carve(keys: Sequence[str]) -> Counter[str]:

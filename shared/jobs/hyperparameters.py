@@ -38,6 +38,8 @@ class Hyperparameters(BaseModel):
     """Evaluations without improvement after which training stops."""
     held_out: int = 0
     """Rows of the training file, at most, that are set apart and only reported on."""
+    training_share: float = 1.0
+    """Of the rows that could be learnt, so many are, 1 being all."""
     forgetting_budget: float | None = None
     """By how much, at most, the loss on texts that are not the company's may rise: 0.1 is a tenth
     of what it was. None: by as much as it does."""

@@ -7,7 +7,7 @@ import pytest
 from tests.cli.conftest import Reply
 from tests.cli.test_file import STORED
 from tests.cli.test_job import ENDED, JOB
-from tests.shared.evidence.reports import before_training
+from tests.shared.evidence.reports import before_training, full
 
 COMPARISON = {
     "id": "cmp-1",
@@ -71,6 +71,37 @@ def test_a_job_created_with_a_comparison_ends_with_its_report(compared, tailor) 
     result = tailor("job", "create", "file-1", "--compare", "--wait")
     assert result.exit_code == 0, result.output
     assert "tailor compare export cmp-1" in result.output
+
+
+def test_a_learning_curve_is_two_more_jobs_with_the_same_questions(compared, tailor) -> None:
+    def of(job: str, name: str) -> dict[str, object]:
+        asked = {"held_out_file": None, "checker": None, "max_tokens": None, "seed": 5}
+        return COMPARISON | {"job": job, "id": name, "questions": 40} | asked
+
+    numbers = {"batch_size": 4, "learning_rate_multiplier": 1.5, "rank": 8, "n_epochs": 3}
+    job = JOB | {"seed": 9, "hyperparameters": numbers | {"forgetting_budget": None}}
+    compared.on("GET /fine_tuning/jobs/ftjob-1", Reply(job))
+    jobs = ("ftjob-2", "ftjob-3")
+    compared.on("POST /fine_tuning/jobs", *(Reply(job | {"id": name}) for name in jobs))
+    made = [of("ftjob-1", "cmp-1"), of("ftjob-2", "cmp-2"), of("ftjob-3", "cmp-3")]
+    compared.on("GET /comparisons", Reply({"object": "list", "data": made, "has_more": False}))
+    for each in made:
+        compared.on(f"GET /comparisons/{each['id']}", Reply(each | {"status": "succeeded"}))
+    report = full().model_dump(mode="json")
+    compared.on("GET /comparisons/cmp-1/report", Reply(report))
+    result = tailor("compare", "curve", "ftjob-1")
+    assert result.exit_code == 0, result.output
+    sent = [
+        r.json for r in compared.requests if (r.method, r.path) == ("POST", "/fine_tuning/jobs")
+    ]
+    assert [each["x_training_share"] for each in sent] == [0.25, 0.5]
+    for each in sent:
+        assert (each["seed"], each["x_lora"]) == (9, {"rank": 8})
+        assert (each["x_compare"]["seed"], each["x_compare"]["questions"]) == (5, 40)
+        hyperparameters = each["method"]["supervised"]["hyperparameters"]
+        assert hyperparameters == {"batch_size": 4, "learning_rate_multiplier": 1.5}
+    assert "309 training rows" in result.output
+    assert "more rows are likely to help" in result.output
 
 
 def test_one_that_fails_says_why(api, tailor) -> None:

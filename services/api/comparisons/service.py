@@ -2,7 +2,8 @@
 
 import secrets
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import delete as delete_rows
 from sqlalchemy import func, null, select, update
@@ -23,7 +24,8 @@ from shared.comparisons.state import NOT_STARTED, SOURCES, TERMINAL, State
 from shared.comparisons.transitions import move, record
 from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.evidence.arms import TUNED_ARMS, Arm
-from shared.evidence.report import Report
+from shared.evidence.curve import curve_of, same_questions
+from shared.evidence.report import CurvePoint, Report
 from shared.ids import new_id
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import State as JobState
@@ -167,7 +169,44 @@ def report(session: Session, tenant_id: str, comparison_id: str) -> Report:
             "comparison_id",
             "comparison_not_finished",
         )
-    return Report.model_validate(comparison.report)
+    found = Report.model_validate(comparison.report)
+    jobs_own = owned_by(tenant_id, FineTuningJob).where(FineTuningJob.id == comparison.job_id)
+    job = session.scalar(jobs_own)
+    if job is None:
+        return found
+    return found.model_copy(update={"learning_curve": _learning_curve(session, found, job)})
+
+
+def _learning_curve(session: Session, report: Report, job: FineTuningJob) -> tuple[CurvePoint, ...]:
+    """Join what the same questions say of jobs that differ in the share of the rows they learnt."""
+    others = (
+        select(Comparison.report, FineTuningJob.hyperparameters)
+        .join(FineTuningJob, FineTuningJob.id == Comparison.job_id)
+        .where(
+            Comparison.tenant_id == job.tenant_id,
+            Comparison.deleted_at.is_(None),
+            Comparison.state == State.SUCCEEDED,
+            FineTuningJob.training_file_id == job.training_file_id,
+            FineTuningJob.base_model == job.base_model,
+            FineTuningJob.seed == job.seed,
+        )
+        .order_by(Comparison.id)
+    )
+    of_share = {}
+    for theirs, numbers in session.execute(others):
+        other = Report.model_validate(theirs)
+        if same_questions(other, report) and _alike(numbers, job.hyperparameters):
+            of_share[numbers.get("training_share", 1.0)] = other
+    of_share[job.hyperparameters.get("training_share", 1.0)] = report
+    return curve_of(of_share)
+
+
+OF_SHARE = frozenset({"training_share", "n_epochs", "early_stopping_patience"})
+"""What may differ along a learning curve: fewer rows are gone through more often."""
+
+
+def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(one.get(name) == other.get(name) for name in {*one, *other} - OF_SHARE)
 
 
 def rows(

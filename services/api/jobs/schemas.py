@@ -78,6 +78,8 @@ class JobIn(_Asked):
     x_lora: Lora | None = None
     x_forgetting_budget: float | None = Field(None, gt=0, le=10, allow_inf_nan=False)
     """By how much the loss on texts that are not the tenant's may rise: 0.1 is a tenth."""
+    x_training_share: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
+    """So much of the rows that could be learnt is: a point of a learning curve."""
     x_compare: Asked | None = None
     """A comparison to be made with the job's model, on rows that the job sets apart for it."""
 
@@ -98,6 +100,7 @@ class HyperparametersOut(BaseModel):
     rank: int
     alpha: int
     forgetting_budget: float | None = None
+    training_share: float = 1.0
     held_out: int = 0
 
 

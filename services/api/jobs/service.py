@@ -190,7 +190,7 @@ def _refuse_unsupported(asked: JobIn) -> None:
 
 
 def _numbers(asked: JobIn, rows: int, base: BaseModelEntry) -> Hyperparameters:
-    numbers = resolve(asked.requested(), rows, base)
+    numbers = resolve(asked.requested(), max(1, round(rows * asked.x_training_share)), base)
     rank = _rank(asked.x_lora, base) if asked.x_lora else numbers.rank
     # alpha over rank is the strength of the adapter; it stays what the catalog says.
     alpha = max(1, round(numbers.alpha * rank / numbers.rank))
@@ -201,6 +201,7 @@ def _numbers(asked: JobIn, rows: int, base: BaseModelEntry) -> Hyperparameters:
             "rank": rank,
             "alpha": alpha,
             "held_out": held_out,
+            "training_share": asked.x_training_share,
             "forgetting_budget": asked.x_forgetting_budget,
         }
     )

@@ -10,7 +10,7 @@ from services.worker.training.data import BadData, Row, encoded_rows, normalised
 from services.worker.training.report import Reporter
 from services.worker.training.rows import RowsWriter, TokenRows, gather
 from shared.chat.encoder import ChatEncoder
-from shared.evidence.split import Part, groups_of, split
+from shared.evidence.split import Part, groups_of, leave_out, split
 from shared.files.normalised import NormalisedRow
 
 
@@ -57,19 +57,22 @@ class DataReader:
     def read(self, spec: TrainSpec) -> DataSet:
         """Tokenise the job's rows in their parts; raises BadData and Interrupted."""
         path, validation = spec.train_rows, spec.validation_rows
-        held_out = spec.hyperparameters.held_out
+        held_out, share = spec.hyperparameters.held_out, spec.hyperparameters.training_share
         files = hashlib.sha256()
-        divided = validation is None or held_out > 0
+        divided = validation is None or held_out > 0 or share < 1
         scan = self._scan(path, "training_file", files, digests=divided)
         parts = [Part.TRAIN] * scan.rows
         if divided:
+            groups = groups_of(_Rows(path, self.report, scan.rows))
             parts = split(
                 scan.digests,
-                groups_of(_Rows(path, self.report, scan.rows)),
+                groups,
                 held_out=held_out,
                 validation=validation is None,
                 seed=spec.seed,
             )
+            if share < 1:
+                parts = leave_out(parts, groups, share, spec.seed)
         train, held, test = self._divided(path, parts, itself=validation is None)
         if validation is not None:
             second = self._scan(validation, "validation_file", files, digests=False)
@@ -101,7 +104,8 @@ class DataReader:
         ):
             writers = {Part.TRAIN: train, Part.VALIDATION: held, Part.TEST: test}
             for number, row in enumerate(self._encoded(path, "training_file", len(parts))):
-                writers[parts[number]].add(row)
+                if writer := writers.get(parts[number]):
+                    writer.add(row)
                 if itself and parts[number] is Part.TRAIN:
                     held.add(row)
                     itself = False

@@ -15,10 +15,11 @@ from shared.comparisons.models import (
 from shared.comparisons.state import State
 from shared.comparisons.transitions import move
 from shared.db import transaction
+from shared.evidence.report import Report
 from shared.jobs.state import State as JobState
 from tests.services.api.conftest import BASE, UNSERVED, Api, Tenant, training_rows
 from tests.services.api.test_jobs import advance
-from tests.shared.evidence.reports import before_training
+from tests.shared.evidence.reports import before_training, full
 
 UNTUNED = [
     "copy_bm25",
@@ -43,7 +44,7 @@ def created(tenant: Tenant, **asked: Any) -> dict[str, Any]:
     return dict(answer.json())
 
 
-def finish(api: Api, comparison_id: str) -> None:
+def finish(api: Api, comparison_id: str, report: Report | None = None) -> None:
     """End a comparison as the comparer would, with one question asked of one arm."""
     with transaction(api.system) as session:
         while (row := claim_next(session, "test")) and row.id != comparison_id:
@@ -62,8 +63,8 @@ def finish(api: Api, comparison_id: str) -> None:
                 score=0.0,
             )
         )
-        report = before_training().model_dump(mode="json")
-        move(session, row.id, State.SUCCEEDED, "done", attempt=row.attempt, report=report)
+        made = (report or before_training()).model_dump(mode="json")
+        move(session, row.id, State.SUCCEEDED, "done", attempt=row.attempt, report=made)
 
 
 def test_a_comparison_before_training_asks_all_that_needs_no_job(tenant: Tenant) -> None:
@@ -187,6 +188,39 @@ def test_a_finished_one_shows_report_rows_and_feed(api: Api, tenant: Tenant) -> 
     assert [event["state"] for event in feed] == ["succeeded", "running", "queued"]
     older = tenant.http.get(f"{at}/events", params={"after": feed[0]["id"]}).json()["data"]
     assert older == feed[1:]
+
+
+def test_jobs_that_learnt_a_share_of_the_same_rows_make_a_learning_curve(
+    api: Api, tenant: Tenant, stranger: Tenant
+) -> None:
+    rows = full().data.training_rows
+
+    def compared(owner: Tenant, file_id: str, share: float, seed: int = 1) -> str:
+        asked = {"model": BASE, "training_file": file_id, "seed": seed, "x_training_share": share}
+        asked |= {"x_compare": {"seed": 3}}
+        job = owner.http.post("/v1/fine_tuning/jobs", json=asked).json()
+        assert job["hyperparameters"]["training_share"] == share
+        with transaction(api.system) as session:
+            query = select(Comparison).where(Comparison.job_id == job["id"])
+            comparison_id = session.scalars(query).one().id
+            move(session, comparison_id, State.QUEUED, "its job has ended")
+        finish(api, comparison_id, full().model_copy(update={"learning_curve": ()}))
+        return comparison_id
+
+    def curve(comparison_id: str) -> list[int]:
+        report = tenant.http.get(f"/v1/comparisons/{comparison_id}/report").json()
+        return [point["rows"] for point in report["learning_curve"]]
+
+    mine, theirs = (owner.upload(training_rows(12)) for owner in (tenant, stranger))
+    whole = compared(tenant, mine, 1.0)
+    assert curve(whole) == []
+    half = compared(tenant, mine, 0.5)
+    compared(tenant, mine, 0.25, seed=2)
+    compared(tenant, tenant.upload(training_rows(12)), 0.25)
+    compared(stranger, theirs, 0.25)
+    assert curve(whole) == curve(half) == [round(rows / 2), rows]
+    tenant.http.delete(f"/v1/comparisons/{half}").raise_for_status()
+    assert curve(whole) == []
 
 
 def test_cancelling_ends_a_waiting_one_now_and_asks_the_comparer_to_end_a_running_one(

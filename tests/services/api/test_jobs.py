@@ -84,6 +84,7 @@ def test_everything_asked_for_is_kept(tenant: Tenant) -> None:
         "learning_rate": load_catalog().get(BASE).defaults.learning_rate / 2,
         "rank": 8,
         "alpha": 16,
+        "training_share": 1.0,
         "forgetting_budget": 0.1,
         "held_out": 0,
     }
@@ -121,6 +122,8 @@ def test_a_job_and_its_file_show_the_data_report_of_the_check(api: Api, tenant: 
         ({"integrations": [{"type": "wandb"}]}, 400, "integrations", "unsupported"),
         ({"n_epochs": 3}, 400, "n_epochs", "unsupported_parameter"),
         ({"x_forgetting_budget": 0}, 400, "x_forgetting_budget", "invalid_value"),
+        ({"x_training_share": 0}, 400, "x_training_share", "invalid_value"),
+        ({"x_training_share": 1.5}, 400, "x_training_share", "invalid_value"),
         ({"x_compare": {"arms": ["tuned"]}}, 400, "arms", None),
         ({"x_compare": {"job": "x"}}, 400, "x_compare.job", "unsupported_parameter"),
         ({"x_lora": {"rank": 32}}, 400, "x_lora.rank", None),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.evidence.split import Part, groups_of, set_apart, split
+from shared.evidence.split import Part, groups_of, leave_out, set_apart, split
 from shared.files.normalised import Message, NormalisedRow
 
 GROUPS = st.lists(st.integers(0, 30), min_size=2, max_size=300)
@@ -59,6 +59,30 @@ def test_no_group_is_torn_and_most_rows_are_trained(keys, held_out, seed):
     assert (Part.VALIDATION in parts) == (len({k for k, p in where if p is not Part.TEST}) > 1)
     if held_out:
         assert parts.count(Part.TEST) <= min(held_out, len(keys) // 5)
+
+
+@given(GROUPS, st.floats(0.05, 0.9), st.floats(0.05, 1.0))
+def test_a_share_of_the_training_rows_is_whole_groups_and_a_part_of_a_larger_share(
+    keys, small, large
+):
+    small, large = sorted((small, large))
+    groups = [keys.index(key) for key in keys]
+    parts = parts_of(keys, held_out=20)
+    few, more = (leave_out(parts, groups, share, seed=1) for share in (small, large))
+    assert Part.TRAIN in few
+    for whole, less, least, group in zip(parts, more, few, groups, strict=True):
+        if whole is not Part.TRAIN:
+            assert less is least is whole
+        elif least is Part.TRAIN:
+            assert less is Part.TRAIN
+        assert least is few[group] or whole is not Part.TRAIN
+    largest = max(map(groups.count, groups))
+    assert 0 <= few.count(Part.TRAIN) - small * parts.count(Part.TRAIN) < largest
+
+
+def test_all_rows_are_a_share_too():
+    parts = parts_of(range(100))
+    assert leave_out(parts, range(100), 1.0, seed=3) == parts
 
 
 def test_different_rows_of_one_group_stay_together():

@@ -235,9 +235,11 @@ def test_what_is_reported_on_chooses_nothing(
     halves = trainer.train(make_spec(1, **asks))
     apart = trainer.train(make_spec(2, held_out=30, **asks))
     beside = trainer.train(make_spec(3, held_out=30, validation_rows=train, **asks))
+    share = trainer.train(make_spec(4, held_out=30, training_share=0.5, **asks))
     counts = [(s.train_rows, s.validation_rows, s.test_rows) for s in trainer.of("started")]
-    assert counts == [(180, 10, 10), (153, 17, 30), (170, 200, 30)]
-    for done, (_, _, test_rows) in zip((halves, apart, beside), counts, strict=True):
+    assert counts == [(180, 10, 10), (153, 17, 30), (170, 200, 30), (77, 17, 30)]
+    assert share.reported.base_test_loss == apart.reported.base_test_loss
+    for done, (_, _, test_rows) in zip((halves, apart, beside, share), counts, strict=True):
         assert done.reported.test_rows == test_rows
         assert done.reported.test_loss not in {done.final_loss, done.reported.base_test_loss}
         assert done.reported.test_loss < done.reported.base_test_loss
