@@ -82,6 +82,8 @@ def sentence(verdict: Verdict, arms: Sequence[ArmResult], language: Language) ->
         name += "_few"
     elif copied and verdict.kind in _OF_COPIES:
         name += "_copy"
+    elif verdict.kind == "either" and verdict.prompt_tokens_saved <= 0:
+        name += "_longer"
     return words(language)[name].format(
         untuned=arm_name(verdict.best_untuned, language),
         untuned_score=figures.score(untuned.score.value, binary=binary),
@@ -92,6 +94,7 @@ def sentence(verdict: Verdict, arms: Sequence[ArmResult], language: Language) ->
         fewest_groups=FEWEST_CLUSTERS,
         detectable=figures.size(verdict.detectable, binary=binary),
         saved=figures.tokens(max(0.0, verdict.prompt_tokens_saved)),
+        added=figures.tokens(max(0.0, -verdict.prompt_tokens_saved)),
     )
 
 

@@ -18,7 +18,7 @@ def compared(of: int = 200, clusters=None, binary=True, **right: int):
     """Compare arms by how many questions they answer right."""
     scored = {}
     for place, (arm, count) in enumerate(right.items()):
-        prompt = 50 if arm in {"tuned", "zero_shot"} else 230
+        prompt = 50 if arm in {"tuned", "zero_shot", "copy_bm25"} else 230
         answers = [Unmeasured(prompt_tokens=prompt)] * of
         scored[Arm(arm)] = ArmScores(scores(count, of, place), answers)
     return arm_results(scored, clusters or list(range(of)), binary=binary, seed=1)
@@ -42,6 +42,14 @@ def test_the_scores_decide(right, kind):
         text = sentence(verdict, table, language)
         assert "{" not in text
         assert "200" in text
+
+
+def test_equally_good_with_longer_prompts_saves_nothing():
+    table, _, verdict = compared(zero_shot=10, copy_bm25=199, tuned_retrieved_3=200)
+    assert verdict.kind == "either"
+    assert "reads 0 more" not in sentence(verdict, table, "en")
+    assert "saves no prompt tokens" in sentence(verdict, table, "en")
+    assert "短くならず" in sentence(verdict, table, "ja")
 
 
 def test_it_must_win_against_every_untuned_arm():
