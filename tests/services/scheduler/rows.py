@@ -1,7 +1,9 @@
 """Comparisons in the database of a workshop."""
 
+from sqlalchemy import select
+
 from shared.comparisons.claim import claim_next
-from shared.comparisons.models import Comparison
+from shared.comparisons.models import Comparison, ComparisonEvent
 from shared.comparisons.state import State
 from shared.db import transaction
 from shared.ids import new_id
@@ -40,6 +42,12 @@ class Comparisons:
     def get(self, comparison_id):
         with transaction(self.engine) as session:
             return session.get_one(Comparison, comparison_id)
+
+    def events(self, comparison_id):
+        mine = ComparisonEvent.comparison_id == comparison_id
+        query = select(ComparisonEvent).where(mine).order_by(ComparisonEvent.seq)
+        with transaction(self.engine) as session:
+            return session.scalars(query).all()
 
     def claim(self):
         with transaction(self.engine) as session:

@@ -165,8 +165,8 @@ def test_comparisons_are_counted_by_state_outcome_and_cause_and_name_no_tenant(
     # A count that has been told is never less later.
     comparisons.add(ComparisonState.FAILED, error={"code": "poisoned"}, deleted_at=now())
     text = scraped(workshop)
-    for state in ("waiting", "queued", "running"):
-        assert value(text, f'tailor_comparisons{{state="{state}"}}') == 1
+    for name in ("waiting", "queued", "running"):
+        assert value(text, f'tailor_comparisons{{state="{name}"}}') == 1
     assert value(text, 'tailor_comparisons_ended_total{cause="poisoned"}') == 2
     assert value(text, 'tailor_comparisons_ended_total{outcome="cancelled"}') == 0
     assert comparisons.tenant_id not in text
