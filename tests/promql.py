@@ -1,7 +1,7 @@
 """Prometheus's expressions against the text of a scrape: parsed by a library, few evaluated here.
 
 What an alert rule may be is kept so simple that its truth can be told from one text: a selector
-compared with a number.
+compared with a number, or two of these with ``and``.
 """
 
 import json
@@ -78,12 +78,16 @@ def _matches(matcher: promql.Matcher, sample: Sample) -> bool:
 
 def firing(found: list[Sample]) -> set[str]:
     """Return the alerts whose expression holds for any sample, whatever their ``for`` is."""
-    return {alert for alert, expression in RULES.items() if _holds(expression, found)}
+    return {
+        alert for alert, expression in RULES.items() if _holding(promql.parse(expression), found)
+    }
 
 
-def _holds(expression: str, found: list[Sample]) -> bool:
-    rule: Any = promql.parse(expression)  # its types know no comparisons
-    compare = COMPARISONS[str(rule.op)]
+def _holding(rule: Any, found: list[Sample]) -> list[Sample]:  # its types know no comparisons
+    if str(rule.op) == "and":
+        labels = [sample.labels for sample in _holding(rule.rhs, found)]
+        return [sample for sample in _holding(rule.lhs, found) if sample.labels in labels]
     if rule.lhs.name == "up":
-        return False  # Prometheus's own: whether a scrape was answered
-    return any(compare(sample.value, rule.rhs.val) for sample in selected(rule.lhs, found))
+        return []  # Prometheus's own: whether a scrape was answered
+    compare = COMPARISONS[str(rule.op)]
+    return [s for s in selected(rule.lhs, found) if compare(s.value, rule.rhs.val)]

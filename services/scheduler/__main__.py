@@ -11,10 +11,11 @@ import time
 from sqlalchemy import Engine
 
 import shared.db.tables  # noqa: F401  writing an event needs the tables its foreign keys name
+from services.scheduler import reap, unserved
 from services.scheduler.comparisons import Follow, RingForComparisons
 from services.scheduler.erase import EraseAdapters, EraseAttempts, EraseFiles, Eviction
 from services.scheduler.metrics import Installation, Metrics
-from services.scheduler.reap import COMPARISONS, JOBS, Leased, LeaseWatch, Reap
+from services.scheduler.reap import Leased, LeaseWatch, Reap
 from services.scheduler.rering import Rering
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.sweep import Duty, sweep_until
@@ -35,17 +36,18 @@ def urgent_duties(settings: SchedulerSettings, engine: Engine, metrics: Metrics)
     app = with_short_timeouts(make_celery(settings.broker_url.get_secret_value()))
     bases = [settings.inference_base_model]
 
-    def reap(kind: Leased) -> Reap:
+    def reaping(kind: Leased) -> Reap:
         watch = LeaseWatch(settings.lease_window_seconds, settings.scan_gap_seconds)
         return Reap(engine, watch, time.monotonic, metrics.leases_expired, kind)
 
     return [
-        reap(JOBS),
+        reaping(reap.JOBS),
         Rering(engine, app, settings.rering_age_seconds, bases),
         Unserved(engine, settings.inference_base_model),
-        reap(COMPARISONS),
+        reaping(reap.COMPARISONS),
         Follow(engine),
         RingForComparisons(engine, app, settings.rering_age_seconds, bases),
+        Unserved(engine, settings.inference_base_model, unserved.COMPARISONS),
     ]
 
 

@@ -7,35 +7,54 @@ no figure is older than the scrape.
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterator
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 from prometheus_client import CollectorRegistry, Counter, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
-from sqlalchemy import ColumnElement, Engine, SQLColumnExpression, func, select
+from sqlalchemy import ColumnElement, Engine, SQLColumnExpression, func, literal, select
 from sqlalchemy.orm import Session
 
 from services.scheduler.erase import deleted_adapters, needless_files
 from services.scheduler.settings import SchedulerSettings
 from shared.adapters.models import Adapter
+from shared.comparisons import state as comparison_state
+from shared.comparisons.claim import claimable as claimable_comparisons
+from shared.comparisons.models import Comparison
 from shared.db import transaction
 from shared.files.models import StoredFile
-from shared.jobs.claim import claimable
+from shared.jobs import state as job_state
+from shared.jobs.claim import claimable as claimable_jobs
 from shared.jobs.models import FineTuningJob
-from shared.jobs.state import TERMINAL, State
-from shared.task_queue import live_workers
+from shared.task_queue import COMPARE, live_workers
 from shared.telemetry import log_event
 
 if TYPE_CHECKING:
     from celery import Celery
 
-QUEUE = "default"
-"""Told of also while it has neither jobs nor workers: an absent figure would raise no alarm."""
+QUEUES = ("default", COMPARE)
+"""Told of also while they have neither work nor workers: an absent figure would raise no alarm."""
 READY_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
+
+
+class Work(NamedTuple):
+    """What is counted by its state."""
+
+    name: str
+    table: type[FineTuningJob | Comparison]
+    states: type[StrEnum]
+    terminal: Collection[str]
+
+
+WORK = (
+    Work("jobs", FineTuningJob, job_state.State, job_state.TERMINAL),
+    Work("comparisons", Comparison, comparison_state.State, comparison_state.TERMINAL),
+)
 
 
 class Metrics:
@@ -45,7 +64,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.leases_expired = Counter(
             "tailor_leases_expired",
-            "Jobs taken from workers that stopped renewing.",
+            "Jobs and comparisons taken from workers that stopped renewing.",
             registry=self.registry,
         )
 
@@ -88,8 +107,8 @@ class Installation(Collector):
     def _database(self) -> list[Metric]:
         with transaction(self._engine) as session:
             return [
-                _unfinished(session),
-                _ended(session),
+                *(_unfinished(session, work) for work in WORK),
+                *(_ended(session, work) for work in WORK),
                 *_queues(session, self._settings.inference_base_model),
                 *_erasures(session),
             ]
@@ -98,7 +117,7 @@ class Installation(Collector):
         workers = GaugeMetricFamily(
             "tailor_workers", "Workers connected to the broker, idle or busy.", labels=["queue"]
         )
-        for queue, number in ({QUEUE: 0} | live_workers(self._app)).items():
+        for queue, number in (dict.fromkeys(QUEUES, 0) | live_workers(self._app)).items():
             workers.add_metric([queue], number)
         return [workers]
 
@@ -115,51 +134,61 @@ class Installation(Collector):
         return []
 
 
-def _unfinished(session: Session) -> Metric:
-    jobs = GaugeMetricFamily("tailor_jobs", "Unfinished jobs.", labels=["state"])
+def _unfinished(session: Session, work: Work) -> Metric:
+    table, name = work.table, work.name
+    numbers = GaugeMetricFamily(f"tailor_{name}", f"Unfinished {name}.", labels=["state"])
     rows = session.execute(
-        select(FineTuningJob.state, func.count())
-        .where(FineTuningJob.state.not_in(TERMINAL))
-        .group_by(FineTuningJob.state)
+        select(table.state, func.count())
+        .where(table.state.not_in(work.terminal))
+        .group_by(table.state)
     )
-    known = {state.value: 0 for state in State if state not in TERMINAL}
+    known = {state.value: 0 for state in work.states if state not in work.terminal}
     for state, number in (known | dict(rows.all())).items():
-        jobs.add_metric([state], number)
-    return jobs
+        numbers.add_metric([state], number)
+    return numbers
 
 
-def _ended(session: Session) -> Metric:
-    jobs = CounterMetricFamily(
-        "tailor_jobs_ended", "Jobs that have ended.", labels=["outcome", "cause"]
+def _ended(session: Session, work: Work) -> Metric:
+    table, name = work.table, work.name
+    numbers = CounterMetricFamily(
+        f"tailor_{name}_ended", f"{name.capitalize()} that have ended.", labels=["outcome", "cause"]
     )
-    cause = func.coalesce(FineTuningJob.error["code"].astext, "")
+    cause = func.coalesce(table.error["code"].astext, "")
     rows = session.execute(
-        select(FineTuningJob.state, cause, func.count())
-        .where(FineTuningJob.state.in_(TERMINAL))
-        .group_by(FineTuningJob.state, cause)
+        select(table.state, cause, func.count())
+        .where(table.state.in_(work.terminal))
+        .group_by(table.state, cause)
     )
-    known = {(state.value, ""): 0 for state in TERMINAL}
+    known = {(str(state), ""): 0 for state in work.terminal}
     for labels, number in (known | {(state, why): n for state, why, n in rows}).items():
-        jobs.add_metric(labels, number)
-    return jobs
+        numbers.add_metric(labels, number)
+    return numbers
 
 
 def _queues(session: Session, base: str) -> list[Metric]:
-    depth = GaugeMetricFamily(
-        "tailor_queue_jobs", "Jobs that a worker could claim now.", labels=["queue"]
+    length = GaugeMetricFamily(
+        "tailor_queue_length",
+        "Jobs that a worker could claim now; comparisons that a comparer could.",
+        labels=["queue"],
     )
     oldest = GaugeMetricFamily(
         "tailor_queue_oldest_seconds", "How long the oldest of them has waited.", labels=["queue"]
     )
-    rows = session.execute(
+    jobs = session.execute(
         select(FineTuningJob.queue, func.count(), _age(FineTuningJob.state_changed_at))
-        .where(claimable([base]))
+        .where(claimable_jobs([base]))
         .group_by(FineTuningJob.queue)
     )
-    for queue, (number, age) in ({QUEUE: (0, 0)} | {q: (n, a) for q, n, a in rows}).items():
-        depth.add_metric([queue], number)
+    comparisons = session.execute(
+        select(literal(COMPARE), func.count(), _age(Comparison.state_changed_at)).where(
+            claimable_comparisons([base])
+        )
+    )
+    found = {queue: (number, age) for queue, number, age in [*jobs, *comparisons]}
+    for queue, (number, age) in (dict.fromkeys(QUEUES, (0, 0)) | found).items():
+        length.add_metric([queue], number)
         oldest.add_metric([queue], age)
-    return [depth, oldest]
+    return [length, oldest]
 
 
 def _erasures(session: Session) -> list[Metric]:

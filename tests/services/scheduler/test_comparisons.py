@@ -8,68 +8,18 @@ from prometheus_client import CollectorRegistry, Counter
 from services.scheduler.comparisons import Follow, RingForComparisons
 from services.scheduler.reap import COMPARISONS, LeaseWatch, Reap
 from shared.clock import now
-from shared.comparisons.claim import claim_next
 from shared.comparisons.lease import FRUITLESS_LIMIT, RESTLESS_ATTEMPTS, held_leases, renew, requeue
 from shared.comparisons.models import Comparison
 from shared.comparisons.state import SOURCES, TERMINAL, State
 from shared.comparisons.transitions import move
 from shared.db import transaction
 from shared.errors import LeaseLost
-from shared.ids import new_id
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import State as JobState
 from shared.task_queue import COMPARE, outstanding
-from shared.tenants.models import Tenant
 from tests.services.worker.workshop import BASE
 
 LONG_AGO = now() - timedelta(minutes=5)
-
-
-class Comparisons:
-    """Adds comparisons and tells of them."""
-
-    def __init__(self, workshop):
-        self.engine = workshop.engine
-        self.job_id = workshop.add_job()
-        with transaction(self.engine) as session:
-            job = session.get_one(FineTuningJob, self.job_id)
-            self.tenant_id, self.file_id = job.tenant_id, job.training_file_id
-
-    def add(self, state=State.QUEUED, **values):
-        row = {
-            "id": new_id("cmp-"),
-            "tenant_id": self.tenant_id,
-            "base_model": BASE,
-            "training_file_id": self.file_id,
-            "document_file_ids": [],
-            "arms": ["zero_shot"],
-            "questions": 200,
-            "seed": 1,
-            "retriever": "hybrid",
-            "state": state,
-        } | values
-        with transaction(self.engine) as session:
-            session.add(Comparison(**row))
-        return row["id"]
-
-    def get(self, comparison_id):
-        with transaction(self.engine) as session:
-            return session.get_one(Comparison, comparison_id)
-
-    def claim(self):
-        with transaction(self.engine) as session:
-            row = claim_next(session, "me", [BASE])
-            return row and row.id
-
-    def another_tenant(self):
-        with transaction(self.engine) as session:
-            session.add(tenant := Tenant(id=new_id("org-"), name=new_id("会社-")))
-        return tenant.id
-
-
-@pytest.fixture
-def comparisons(workshop):
-    return Comparisons(workshop)
 
 
 def test_every_state_but_the_ended_ones_can_be_left_and_those_cannot():

@@ -12,8 +12,9 @@ from pydantic import SecretStr
 from services.scheduler.metrics import Installation
 from services.scheduler.settings import SchedulerSettings
 from shared.clock import now
+from shared.comparisons.state import State as ComparisonState
 from shared.jobs.state import State
-from shared.task_queue import make_celery, name_worker
+from shared.task_queue import COMPARE, make_celery, name_worker
 from tests.promql import RULES, firing, samples, selected, selectors
 from tests.services.scheduler.test_duties import add_adapter, erase_adapters
 from tests.services.worker.inference_server import SECRET
@@ -80,12 +81,32 @@ def test_an_alert_fires_when_a_job_has_waited_too_long(workshop, worker):
     assert firing(samples(scraped(workshop))) == {"OldestJobTooOld"}
 
 
+def test_an_alert_fires_while_comparisons_are_queued_and_no_comparer_listens(
+    workshop, worker, comparisons
+):
+    comparisons.add(ComparisonState.WAITING)
+    comparisons.add(not_before=now() + timedelta(minutes=5))
+    assert firing(samples(scraped(workshop))) == set()
+    comparisons.add()
+    text = scraped(workshop)
+    assert firing(samples(text)) == {"NoComparer"}
+    assert value(text, 'tailor_queue_length{queue="compare"}') == 1
+    with listening_worker(workshop, COMPARE):
+        assert firing(samples(scraped(workshop))) == set()
+
+
+def test_an_alert_fires_when_a_comparison_has_waited_too_long(workshop, worker, comparisons):
+    comparisons.add(state_changed_at=LONG_AGO)
+    with listening_worker(workshop, COMPARE):
+        assert firing(samples(scraped(workshop))) == {"OldestComparisonTooOld"}
+
+
 def test_a_job_that_waits_for_no_worker_is_not_in_the_queue(workshop, worker):
     workshop.add_job(state_changed_at=LONG_AGO, not_before=now() + timedelta(minutes=5))
     workshop.add_job(state_changed_at=LONG_AGO, base_model="another")
     workshop.add_job(state_changed_at=LONG_AGO, state=State.RUNNING, attempt=1)
     text = scraped(workshop)
-    assert value(text, "tailor_queue_jobs") == 0
+    assert value(text, 'tailor_queue_length{queue="default"}') == 0
     assert firing(samples(text)) == set()
 
 
@@ -135,6 +156,22 @@ def test_jobs_are_counted_by_state_outcome_and_cause_and_name_no_tenant(workshop
     assert tenant not in text
 
 
+def test_comparisons_are_counted_by_state_outcome_and_cause_and_name_no_tenant(
+    workshop, comparisons
+):
+    for state in (ComparisonState.WAITING, ComparisonState.QUEUED, ComparisonState.RUNNING):
+        comparisons.add(state)
+    comparisons.add(ComparisonState.FAILED, error={"code": "poisoned"})
+    # A count that has been told is never less later.
+    comparisons.add(ComparisonState.FAILED, error={"code": "poisoned"}, deleted_at=now())
+    text = scraped(workshop)
+    for name in ("waiting", "queued", "running"):
+        assert value(text, f'tailor_comparisons{{state="{name}"}}') == 1
+    assert value(text, 'tailor_comparisons_ended_total{cause="poisoned"}') == 2
+    assert value(text, 'tailor_comparisons_ended_total{outcome="cancelled"}') == 0
+    assert comparisons.tenant_id not in text
+
+
 def test_workers_are_counted_once_each_and_by_queue(workshop):
     default, again, large = (listening_worker(workshop, q) for q in ("default", "default", "large"))
     with default, again, large:  # the first two are one process: a worker with two connections
@@ -145,4 +182,5 @@ def test_workers_are_counted_once_each_and_by_queue(workshop):
 
 def test_every_alert_is_one_that_fires_in_a_test_or_is_prometheus_own():
     fired = {"NoWorker", "OldestJobTooOld", "InferenceAway", "DiskLow", "ErasureStuck", "PartAway"}
+    fired |= {"NoComparer", "OldestComparisonTooOld"}
     assert set(RULES) - fired == {"TargetDown"}

@@ -1,10 +1,12 @@
-"""Jobs of a base model that is not served: they wait, know why, and are not rung for."""
+"""What is queued for a base model that is not served: it waits, knows why, and is not rung for."""
 
 from datetime import timedelta
 
 from services.scheduler.rering import Rering
-from services.scheduler.unserved import Unserved
+from services.scheduler.unserved import COMPARISONS, Unserved
 from shared.clock import now
+from shared.comparisons.state import State as ComparisonState
+from shared.comparisons.transitions import move as move_comparison
 from shared.db import transaction
 from shared.jobs.claim import claim_next
 from shared.jobs.state import State
@@ -35,6 +37,22 @@ def test_the_owner_is_told_once_for_each_stay_in_the_queue(workshop):
     for _ in range(2):
         duty.run()
     assert len(told(workshop, unserved)) == 2
+
+
+def test_the_owner_of_a_comparison_is_told_too(workshop, comparisons):
+    unserved, served = comparisons.add(base_model=OTHER), comparisons.add()
+    follows = comparisons.add(ComparisonState.WAITING, base_model=OTHER)
+    duty = Unserved(workshop.engine, BASE, COMPARISONS)
+    for _ in range(3):
+        duty.run()
+    (event,) = comparisons.events(unserved)
+    assert event.data == {"reason": "base_not_served"}
+    assert f"The comparison waits: this installation serves `{BASE}`" in event.message
+    assert comparisons.events(served) == comparisons.events(follows) == []
+    with transaction(workshop.engine) as session:
+        move_comparison(session, follows, ComparisonState.QUEUED, "The job has succeeded")
+    duty.run()
+    assert [event.state for event in comparisons.events(follows)] == ["queued", None]
 
 
 def test_nobody_is_rung_for_a_job_that_nobody_may_claim(workshop):
