@@ -10,9 +10,10 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from services.worker.comparing.arms import CHEAP_FIRST, Question, Shown
@@ -45,6 +46,8 @@ from shared.evidence.report import Report
 from shared.telemetry import log_context, log_event
 
 PUT_OFF_SECONDS = 60.0
+MOST_PUT_OFF = timedelta(days=1)
+"""Since its first claim a comparison waits so long for an embeddings endpoint that is away."""
 
 log = logging.getLogger(__name__)
 
@@ -279,8 +282,13 @@ def end_without_lease(comparison: Comparison, lease: Lease) -> Outcome:
 
 
 def put_off(session: Session, comparison: Comparison, reason: str) -> Comparison:
-    """Give back what waits for another service."""
-    return requeue(session, comparison, reason, delay_seconds=PUT_OFF_SECONDS)
+    """Give back what waits for another service, which no attempt is to blame for; not for ever."""
+    waited = session.scalars(
+        select(func.clock_timestamp() - Comparison.started_at).where(Comparison.id == comparison.id)
+    ).one()
+    if waited > MOST_PUT_OFF:
+        return fail(session, comparison, CannotCompare("embeddings_unavailable", reason))
+    return requeue(session, comparison, reason, delay_seconds=PUT_OFF_SECONDS, counted=False)
 
 
 def fail(session: Session, comparison: Comparison, failure: CannotCompare) -> Comparison:

@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import select
@@ -307,6 +308,25 @@ def test_inference_may_be_away_for_a_while_and_no_question_is_lost(workshop, mod
     )
     run_next(workshop.place)
     assert [arm.right for arm in report_of(workshop, comparison_id).arms] == [QUESTIONS]
+
+
+def test_an_embeddings_endpoint_may_be_away_for_a_day_and_no_attempt_is_blamed(workshop):
+    away = {"embeddings_url": "http://127.0.0.1:1/v1", "embeddings_model": "e"}
+    place = replace(workshop.place, settings=workshop.settings.model_copy(update=away))
+    comparison_id = workshop.add(arms=[Arm.COPY_EMBEDDING])
+    run_next(place)
+    comparison = workshop.get(comparison_id)
+    assert (comparison.state, comparison.fruitless_attempts) == (State.QUEUED, 0)
+    assert comparison.not_before is not None
+    assert "embeddings" in workshop.messages(comparison_id)[-1]
+    with transaction(workshop.engine) as session:
+        row = session.get_one(Comparison, comparison_id)
+        assert row.started_at is not None
+        row.started_at = row.started_at - timedelta(hours=25)
+        row.not_before = None
+    run_next(place)
+    comparison = workshop.get(comparison_id)
+    assert (comparison.state, comparison.error["code"]) == (State.FAILED, "embeddings_unavailable")
 
 
 def test_a_prompt_that_is_too_long_counts_as_a_failed_answer(workshop, model):
