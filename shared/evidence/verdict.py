@@ -78,7 +78,7 @@ def sentence(verdict: Verdict, arms: Sequence[ArmResult], language: Language) ->
     binary = untuned.right is not None
     copied = verdict.best_untuned in COPIES
     name = f"sentence_{verdict.kind}"
-    if verdict.kind == "cannot_tell" and verdict.too_few:
+    if verdict.kind in {"cannot_tell", "before_training"} and verdict.too_few:
         name += "_few"
     elif copied and verdict.kind in _OF_COPIES:
         name += "_copy"

@@ -68,6 +68,13 @@ def test_too_few_questions_or_clusters_cannot_tell():
     assert "30種類" in sentence(verdict, table, "ja")
 
 
+def test_too_few_questions_say_so_before_training_too():
+    table, _, verdict = compared(of=FEWEST_QUESTIONS - 1, zero_shot=0, copy_bm25=40)
+    assert (verdict.kind, verdict.too_few) == ("before_training", True)
+    assert "Too little was asked" in sentence(verdict, table, "en")
+    assert "見積もれません" in sentence(verdict, table, "ja")
+
+
 def test_the_figures_of_the_table():
     table, reference, verdict = compared(zero_shot=10, retrieved_5=44, tuned=170)
     assert reference == Arm.TUNED
