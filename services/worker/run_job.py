@@ -13,7 +13,7 @@ from pathlib import Path
 from queue import Empty
 from typing import TypeVar
 
-from sqlalchemy import func
+from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
 from services.worker import finished, publish
@@ -42,6 +42,7 @@ from services.worker.spec import (
     DoneMessage,
     ErrorMessage,
     EvaluationMessage,
+    FirstBatchMessage,
     PreparingMessage,
     ProgressMessage,
     ReadyMessage,
@@ -54,6 +55,7 @@ from services.worker.workplace import Workplace, make_spec
 from shared.db import transaction
 from shared.errors import LeaseLost
 from shared.jobs.claim import claim_next
+from shared.jobs.examples import Examples
 from shared.jobs.lease import renew
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import State
@@ -167,6 +169,8 @@ def train(place: Workplace, job: FineTuningJob, lease: Lease, inbox: Inbox) -> D
         match message:
             case StartedMessage() as started:
                 lease.write(partial(enter_running, job=job, started=started))
+            case FirstBatchMessage() as first:
+                lease.write(partial(keep_first_batch, job=job, first=first))
             case DoneMessage() as done:
                 return own(done, place.store.attempt(job.id, job.attempt).absolute())
             case Order() as order:
@@ -229,6 +233,16 @@ def enter_running(session: Session, job: FineTuningJob, started: StartedMessage)
     )
     for text in remarks(started):
         record(session, job, text, level="warn")
+
+
+def keep_first_batch(session: Session, job: FineTuningJob, first: FirstBatchMessage) -> None:
+    """Keep what the model saw first; raises LeaseLost."""
+    if renew(session, job.id, job.attempt) is None:
+        raise LeaseLost(f"job {job.id} is no longer ours")
+    examples = Examples(first_batch=first.rows).model_dump(mode="json")
+    session.execute(
+        update(FineTuningJob).where(FineTuningJob.id == job.id).values(examples=examples)
+    )
 
 
 def publish_result(

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from shared.evidence.report import Forgetting
+from shared.jobs.examples import BatchRow
 from shared.jobs.hyperparameters import Hyperparameters
 
 KEPT_EPOCH_ENDS = 3
@@ -69,6 +70,13 @@ class StartedMessage(_Message):
     """Why training starts anew although there were checkpoints; for the user."""
     differs: str | None = None
     """What is not as it was when the resumed checkpoint was made; for the user."""
+
+
+class FirstBatchMessage(_Message):
+    """The first batch, as the model sees it; every attempt of a job says the same."""
+
+    kind: Literal["first_batch"] = "first_batch"
+    rows: tuple[BatchRow, ...]
 
 
 Phase = Literal["reading", "prefix", "training", "evaluating"]
@@ -220,6 +228,7 @@ class ServedCheck(_Message):
 TrainerMessage = Annotated[
     ReadyMessage
     | StartedMessage
+    | FirstBatchMessage
     | PreparingMessage
     | ProgressMessage
     | EvaluationMessage

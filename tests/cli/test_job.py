@@ -141,6 +141,16 @@ def test_show_pretty_has_the_data_report_with_its_lines(api, tailor) -> None:
         assert part in shown
 
 
+def test_what_was_learnt_of_the_first_batch_is_marked_with_and_without_colours(api, tailor) -> None:
+    spans = [{"text": "<|im_start|>user\n店は?", "learnt": False}, {"text": "9時", "learnt": True}]
+    shown = {"first_batch": [{"line": 3, "tokens": 9, "spans": spans}], "object": "x"}
+    api.on("GET /fine_tuning/jobs/ftjob-1/examples", Reply(shown))
+    plain = tailor("job", "examples", "ftjob-1").output
+    assert "line 3, 9 tokens\n<|im_start|>user\n店は?⟦9時⟧\n" in plain
+    colours = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    assert "\x1b[1;32m⟦9時⟧" in tailor("job", "examples", "ftjob-1", env=colours).output
+
+
 def test_a_number_that_is_out_of_range_is_sent_and_not_taken_for_auto(api, tailor) -> None:
     api.on("POST /fine_tuning/jobs", error_reply(400, "n_epochs: too small"))
     assert tailor("job", "create", "file-1", "--epochs", "0").exit_code == 1

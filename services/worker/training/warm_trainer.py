@@ -19,6 +19,7 @@ from services.worker.training.checkpoint import (
 )
 from services.worker.training.dataset import DataReader, DataSet
 from services.worker.training.evaluate import AdaptedModel
+from services.worker.training.first_batch import first_batch
 from services.worker.training.forgetting import Memory
 from services.worker.training.loop import Run, train
 from services.worker.training.lora import LoraWeights
@@ -117,6 +118,7 @@ def _train(spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase, report: Repor
             differs=differs or None,
         )
     )
+    report.emit(first_batch(data.train, plan, warm.encoder.decode))
     model = _adapted(spec, entry, warm.frozen, start)
     train_cache, validation_cache, *test_cache = (
         PrefixCache(

@@ -22,6 +22,7 @@ from services.worker.spec import (
     DoneMessage,
     ErrorMessage,
     EvaluationMessage,
+    FirstBatchMessage,
     ProgressMessage,
     ReadyMessage,
     ReportedFigures,
@@ -32,6 +33,7 @@ from services.worker.spec import (
     TrainSpec,
 )
 from shared.evidence.report import Forgetting
+from shared.jobs.examples import BatchRow, Span
 from shared.parent_death import die_with
 from shared.storage import CorruptArtifact, publish_folder, verify_manifest
 
@@ -43,6 +45,7 @@ CHECKS = [
         base_logprobs=(-3.0, -4.0),
     )
 ]
+FIRST_BATCH = (BatchRow(line=2, tokens=9, spans=(Span(text="営業時間は?\0", learnt=False),)),)
 MODULE = "base_model.model.model.layers.20.self_attn.q_proj"
 commands: set[str] = set()
 
@@ -82,6 +85,7 @@ def run(spec):
     if fault.get("at") == 0:
         fail(fault["do"])
     say(started(first, steps))
+    say(FirstBatchMessage(rows=FIRST_BATCH))
     for step in range(first + 1, steps + 1):
         if fault.get("at") == step:
             fail(fault["do"])

@@ -33,6 +33,9 @@ def test_a_rung_job_is_trained_published_and_callable(workshop):
     assert csv[-1] == "10,0.1,0.5,,,0.2,0.8"
     assert (job.metrics["reported_on"], job.metrics["test_loss"]) == ("test", 0.2)
     assert job.metrics["forgetting"]["text_after"] == 3.5
+    assert workshop.examples(job_id)["first_batch"] == [
+        {"line": 2, "tokens": 9, "spans": [{"text": "営業時間は?\ufffd", "learnt": False}]}
+    ]
     assert job.trained_tokens == 100
     assert job.progress["step"] == 10
     assert [e.message for e in workshop.events(job_id)][-2:] == [
