@@ -111,7 +111,7 @@ def show(
 
 @app.command()
 def examples(job_id: JobId, data_dir: DataDir = None) -> None:
-    """Print the first batch as the model saw it, what was learnt in brackets."""
+    """Print what the model saw first, what is learnt in brackets, and some of its answers."""
     from cli.examples import print_examples  # noqa: PLC0415  only here
     from shared.jobs.examples import Examples  # noqa: PLC0415
 

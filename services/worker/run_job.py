@@ -17,6 +17,7 @@ from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
 from services.worker import finished, publish
+from services.worker.comparing.orders import Orders
 from services.worker.disk import DISK_FULL, is_disk_full
 from services.worker.endings import (
     EndedByOrder,
@@ -36,6 +37,7 @@ from services.worker.feed import (
     step_event,
     worth_an_event,
 )
+from services.worker.generated import Generated, generate
 from services.worker.lease import FeedLine, Held, Lease, Order, Progress
 from services.worker.spec import (
     CheckpointMessage,
@@ -43,6 +45,7 @@ from services.worker.spec import (
     ErrorMessage,
     EvaluationMessage,
     FirstBatchMessage,
+    HeldOutQuestions,
     PreparingMessage,
     ProgressMessage,
     ReadyMessage,
@@ -197,6 +200,7 @@ def hear(inbox: Inbox, seconds: float) -> TrainerMessage | Exited | Order:
 def own(done: DoneMessage, attempt_dir: Path) -> DoneMessage:
     """Return a result that lies in the attempt's folder; any other is another job's."""
     paths = [done.adapter_dir, done.check_file, *(each.path for each in done.checkpoints)]
+    paths += [done.questions_file] if done.questions_file else []
     if not all(path.is_relative_to(attempt_dir) for path in paths):
         raise AttemptFailed(Cause.CRASH, "The trainer reported the result of another attempt")
     return done
@@ -266,7 +270,32 @@ def publish_result(
         deadline=time.monotonic() + settings.publish_wait_seconds,
         clock=time.monotonic,
     )
-    lease.finish(lambda session: publish.commit(session, job, ready, distances))
+    generated = ask_held_out(place, job, inbox, ready)
+    lease.finish(lambda session: publish.commit(session, job, ready, distances, generated))
+
+
+def ask_held_out(
+    place: Workplace, job: FineTuningJob, inbox: Inbox, ready: publish.Publication
+) -> Generated | None:
+    """Ask the served adapter what it was not trained on; raises EndedByOrder."""
+    if ready.done.questions_file is None:
+        return None
+    held_out = HeldOutQuestions.model_validate_json(ready.done.questions_file.read_bytes())
+    orders = Orders()
+    ask = partial(
+        generate,
+        place.inference_for(job.tenant_id, salt_key=ready.adapter_id),
+        ready.adapter_id,
+        held_out,
+        seconds=place.settings.publish_ask_seconds,
+        seed=job.seed,
+        orders=orders,
+    )
+    try:
+        return while_listening(inbox, ask)
+    except EndedByOrder as ended:
+        orders.give(ended.order)  # nobody waits for the answers any more
+        raise
 
 
 def while_listening(inbox: Inbox, action: Callable[[], T]) -> T:

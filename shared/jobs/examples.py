@@ -33,8 +33,30 @@ class BatchRow(_Part):
     spans: tuple[Span, ...]
 
 
+class HeldOutAnswer(_Part):
+    """What the model answers to a row that it was not trained on; long texts are cut."""
+
+    line: int
+    """In its user's file."""
+    question: Text
+    expected: Text
+    answer: Text
+    score: float
+    """From 0 to 1, by the checker that the job's metrics name."""
+
+
+class HeldOutAnswers(_Part):
+    """Some of the answers that were scored; none stands twice."""
+
+    best: tuple[HeldOutAnswer, ...] = ()
+    worst: tuple[HeldOutAnswer, ...] = ()
+    random: tuple[HeldOutAnswer, ...] = ()
+    """Drawn from the rest."""
+
+
 class Examples(_Part):
     """What is kept; empty where there is nothing yet, or no more."""
 
     first_batch: tuple[BatchRow, ...] = ()
     """The first rows of the first step's batch."""
+    answers: HeldOutAnswers = HeldOutAnswers()
