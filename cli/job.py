@@ -1,7 +1,7 @@
 """``tailor job``: create fine-tuning jobs and follow them, through OpenAI's own client."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -107,6 +107,18 @@ def show(
         print_data_report(report, out)
     else:
         out.print("no data report: the files have not been checked yet")
+
+
+@app.command()
+def examples(job_id: JobId, data_dir: DataDir = None) -> None:
+    """Print what the model saw first, what is learnt in brackets, and some of its answers."""
+    from cli.examples import print_examples  # noqa: PLC0415  only here
+    from shared.jobs.examples import Examples  # noqa: PLC0415
+
+    with openai_client(data_dir) as client:
+        found: Any = client.get(f"/fine_tuning/jobs/{job_id}/examples", cast_to=object)
+    kept = {name: found[name] for name in Examples.model_fields}
+    print_examples(Examples.model_validate(kept), console())
 
 
 @app.command("watch")

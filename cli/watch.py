@@ -63,6 +63,10 @@ def _figures(job: "FineTuningJob") -> Table:
             _percent(metrics["base_test_mean_token_accuracy"]),
             _percent(metrics["test_mean_token_accuracy"]),
         )
+    if generated := metrics.get("generated"):
+        label = f"{generated['on']} rows: {generated['n']} answers, {generated['checker']}"
+        low, high = map(_percent, generated["interval"])
+        table.add_row(label, "", f"{_percent(generated['score'])} ({low} to {high})")
     if forgetting := metrics.get("forgetting"):
         for name, label in (("text", "general text"), ("instructions", "general questions")):
             before, after = (_loss(forgetting[f"{name}_{when}"]) for when in ("before", "after"))

@@ -109,5 +109,7 @@ class JobTimings(TailorSettings):
     publish_retry_seconds: Seconds = 5
     publish_wait_seconds: Seconds = 600
     """How long publication waits, keeping its lease, for an inference service that is away."""
+    publish_ask_seconds: Seconds = 60
+    """So long the new model is asked held-out questions; answers that come later do not count."""
     publish_give_up_seconds: Seconds = 24 * 3600
     """After so long of such attempts a trained job is paused; its adapter is kept."""

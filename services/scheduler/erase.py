@@ -7,10 +7,11 @@ others go on. Folders without a row are looked for rarely: that reads the whole 
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 from sqlalchemy import (
@@ -24,6 +25,7 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    null,
     or_,
     select,
     update,
@@ -164,6 +166,8 @@ class EraseFiles:
                 .where(StoredFile.id.in_(erased))
                 .values(erased_at=func.clock_timestamp())
             )
+            # What jobs have kept of these files' rows goes with them.
+            session.execute(update(FineTuningJob).where(_of_files(erased)).values(examples=null()))
         for name in self._orphans.some(self._batch):
             self._removed(self._store.root / "uploads" / name)
         for name in self._bodies.some(self._batch):
@@ -239,15 +243,14 @@ def deleted_adapters() -> ColumnElement[bool]:
 
 def needless_files() -> ColumnElement[bool]:
     """Say of a file whether it is deleted or expired, not erased, and of no unfinished job."""
-    needed = exists().where(
-        FineTuningJob.state.not_in(TERMINAL),
-        or_(
-            FineTuningJob.training_file_id == StoredFile.id,
-            FineTuningJob.validation_file_id == StoredFile.id,
-        ),
-    )
+    needed = exists().where(FineTuningJob.state.not_in(TERMINAL), _of_files([StoredFile.id]))
     gone = or_(StoredFile.deleted_at.is_not(None), StoredFile.expires_at <= func.clock_timestamp())
     return and_(StoredFile.erased_at.is_(None), gone, ~needed)
+
+
+def _of_files(ids: Sequence[Any]) -> ColumnElement[bool]:
+    """Say of a job whether it is of one of these files."""
+    return or_(FineTuningJob.training_file_id.in_(ids), FineTuningJob.validation_file_id.in_(ids))
 
 
 def _among(

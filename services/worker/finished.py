@@ -22,6 +22,7 @@ from shared.telemetry import log_event
 FINISHED = "finished"
 _DONE = "done.json"
 _CHECKS = "served_check.json"
+_QUESTIONS = "questions.json"
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,11 @@ def keep(place: Workplace, job: FineTuningJob, done: DoneMessage) -> DoneMessage
         write_manifest(adapter, meta)
     with publish_folder(folder / FINISHED, meta) as filling:
         shutil.copyfile(done.check_file, filling / _CHECKS)
-        inside = done.model_copy(update={"check_file": folder / FINISHED / _CHECKS})
+        update = {"check_file": folder / FINISHED / _CHECKS}
+        if done.questions_file:
+            shutil.copyfile(done.questions_file, filling / _QUESTIONS)
+            update["questions_file"] = folder / FINISHED / _QUESTIONS
+        inside = done.model_copy(update=update)
         # Relative: the store may be reached by another path when this is read.
         relative = _with_paths(inside, lambda path: path.relative_to(folder))
         (filling / _DONE).write_text(relative.model_dump_json())
@@ -93,6 +98,7 @@ def _with_paths(done: DoneMessage, change: Callable[[Path], Path]) -> DoneMessag
     update: dict[str, Any] = {
         "adapter_dir": change(done.adapter_dir),
         "check_file": change(done.check_file),
+        "questions_file": change(done.questions_file) if done.questions_file else None,
         "checkpoints": tuple(
             checkpoint.model_copy(update={"path": change(checkpoint.path)})
             for checkpoint in done.checkpoints

@@ -4,9 +4,6 @@ Check from disk, a link under an id of its own, served equals trained; then one 
 the adapter rows, the result file and ``succeeded`` visible together, or nothing.
 """
 
-import csv
-import hashlib
-import io
 import json
 import logging
 import os
@@ -18,11 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
+from sqlalchemy import ColumnElement, cast, func
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from services.worker.export_check import InvalidAdapter, check_adapter
 from services.worker.failures import AttemptFailed, Cause
 from services.worker.feed import as_openai_metrics
+from services.worker.generated import Generated
+from services.worker.result_file import write_result_file
 from services.worker.served_check import (
     Inference,
     InferenceAway,
@@ -62,17 +63,11 @@ OVER_BUDGET = (
     "No checkpoint is within the forgetting budget; the model is the one that forgot least. "
     "A smaller learning rate or fewer epochs may help."
 )
-RESULT_FILENAME = "step_metrics.csv"
-_CHECKS: TypeAdapter[list[ServedCheck]] = TypeAdapter(list[ServedCheck])
-_RESULT_COLUMNS = (
-    "step",
-    "train_loss",
-    "train_accuracy",
-    "valid_loss",
-    "valid_mean_token_accuracy",
-    "test_loss",
-    "test_mean_token_accuracy",
+UNANSWERED = (
+    "No held-out question was answered in time, so there is no figure of the model's own answers. "
+    "A comparison of this job has them."
 )
+_CHECKS: TypeAdapter[list[ServedCheck]] = TypeAdapter(list[ServedCheck])
 _REPORTED = {
     "base_loss",
     "base_accuracy",
@@ -132,7 +127,7 @@ def prepare(
         adapter_id=adapter_id,
         meta=metas[0],
         checkpoints=tuple(zip(checkpoint_ids, chosen, strict=True)),
-        result_file=_result_file(store, job, done),
+        result_file=write_result_file(store, job, done),
     )
 
 
@@ -175,7 +170,11 @@ def await_served(
 
 
 def commit(
-    session: Session, job: FineTuningJob, publication: Publication, distances: dict[str, float]
+    session: Session,
+    job: FineTuningJob,
+    publication: Publication,
+    distances: dict[str, float],
+    generated: Generated | None,
 ) -> FineTuningJob:
     """Make everything visible at once: rows, events, ``succeeded``. Raises LeaseLost."""
     # First, so that the second try after a commit whose answer was lost ends here.
@@ -185,11 +184,15 @@ def commit(
     tenant = session.get_one(Tenant, job.tenant_id)
     name = model_name(job, tenant, publication.adapter_id)
     metrics = done.model_dump(include=_REPORTED) | unchosen(done) | distances
+    if generated:
+        metrics["generated"] = generated.figures
     data_format = session.get_one(StoredFile, job.training_file_id).report.get("format")
     session.add(publication.result_file)
     session.flush()
     if done.over_budget:
         record(session, job, OVER_BUDGET, level="warn")
+    if done.questions_file and not generated:
+        record(session, job, UNANSWERED, level="warn")
     record(session, job, f"New fine-tuned model created: {name}")
     succeeded = move(
         session,
@@ -198,6 +201,7 @@ def commit(
         "The job has successfully completed",
         attempt=job.attempt,
         metrics=metrics,
+        examples=with_answers(generated),
         trained_tokens=done.trained_tokens,
         result_file_id=publication.result_file.id,
     )
@@ -226,6 +230,12 @@ def commit(
     )
     session.flush()
     return succeeded
+
+
+def with_answers(generated: Generated | None) -> ColumnElement[Any]:
+    """Return the job's examples with the answers that are kept beside what is there."""
+    kept = {"answers": generated.answers.model_dump(mode="json")} if generated else {}
+    return func.coalesce(FineTuningJob.examples, cast({}, JSONB)).concat(cast(kept, JSONB))
 
 
 def unchosen(done: DoneMessage) -> dict[str, Any]:
@@ -286,41 +296,6 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
-
-
-def _result_file(store: LocalStore, job: FineTuningJob, done: DoneMessage) -> StoredFile:
-    """Write the steps' figures as CSV under a new file id; return the row to be.
-
-    Those of the test rows stand at the best step, the only one at which they were looked at.
-    """
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(_RESULT_COLUMNS)
-    for step in done.history:
-        test = done.reported if step.step == done.best_step else None
-        values = (
-            step.train_loss,
-            step.train_accuracy,
-            step.valid_loss,
-            step.valid_accuracy,
-            test and test.test_loss,
-            test and test.test_mean_token_accuracy,
-        )
-        table.writerow([step.step, *("" if value is None else f"{value:.6g}" for value in values)])
-    raw = text.getvalue().encode()
-    file_id = new_id("file-")
-    with publish_folder(store.upload(file_id), {"file_id": file_id}) as folder:
-        (folder / "raw").write_bytes(raw)
-    return StoredFile(
-        id=file_id,
-        tenant_id=job.tenant_id,
-        filename=RESULT_FILENAME,
-        purpose="fine-tune-results",
-        bytes=len(raw),
-        sha256=hashlib.sha256(raw).hexdigest(),
-        status="processed",
-        report={},
-    )
 
 
 def _row(

@@ -13,10 +13,11 @@ from pathlib import Path
 from queue import Empty
 from typing import TypeVar
 
-from sqlalchemy import func
+from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
 from services.worker import finished, publish
+from services.worker.comparing.orders import Orders
 from services.worker.disk import DISK_FULL, is_disk_full
 from services.worker.endings import (
     EndedByOrder,
@@ -36,12 +37,15 @@ from services.worker.feed import (
     step_event,
     worth_an_event,
 )
+from services.worker.generated import Generated, generate
 from services.worker.lease import FeedLine, Held, Lease, Order, Progress
 from services.worker.spec import (
     CheckpointMessage,
     DoneMessage,
     ErrorMessage,
     EvaluationMessage,
+    FirstBatchMessage,
+    HeldOutQuestions,
     PreparingMessage,
     ProgressMessage,
     ReadyMessage,
@@ -54,6 +58,7 @@ from services.worker.workplace import Workplace, make_spec
 from shared.db import transaction
 from shared.errors import LeaseLost
 from shared.jobs.claim import claim_next
+from shared.jobs.examples import Examples
 from shared.jobs.lease import renew
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import State
@@ -167,6 +172,8 @@ def train(place: Workplace, job: FineTuningJob, lease: Lease, inbox: Inbox) -> D
         match message:
             case StartedMessage() as started:
                 lease.write(partial(enter_running, job=job, started=started))
+            case FirstBatchMessage() as first:
+                lease.write(partial(keep_first_batch, job=job, first=first))
             case DoneMessage() as done:
                 return own(done, place.store.attempt(job.id, job.attempt).absolute())
             case Order() as order:
@@ -193,6 +200,7 @@ def hear(inbox: Inbox, seconds: float) -> TrainerMessage | Exited | Order:
 def own(done: DoneMessage, attempt_dir: Path) -> DoneMessage:
     """Return a result that lies in the attempt's folder; any other is another job's."""
     paths = [done.adapter_dir, done.check_file, *(each.path for each in done.checkpoints)]
+    paths += [done.questions_file] if done.questions_file else []
     if not all(path.is_relative_to(attempt_dir) for path in paths):
         raise AttemptFailed(Cause.CRASH, "The trainer reported the result of another attempt")
     return done
@@ -231,6 +239,16 @@ def enter_running(session: Session, job: FineTuningJob, started: StartedMessage)
         record(session, job, text, level="warn")
 
 
+def keep_first_batch(session: Session, job: FineTuningJob, first: FirstBatchMessage) -> None:
+    """Keep what the model saw first; raises LeaseLost."""
+    if renew(session, job.id, job.attempt) is None:
+        raise LeaseLost(f"job {job.id} is no longer ours")
+    examples = Examples(first_batch=first.rows).model_dump(mode="json")
+    session.execute(
+        update(FineTuningJob).where(FineTuningJob.id == job.id).values(examples=examples)
+    )
+
+
 def publish_result(
     place: Workplace, job: FineTuningJob, lease: Lease, inbox: Inbox, done: DoneMessage
 ) -> None:
@@ -252,7 +270,32 @@ def publish_result(
         deadline=time.monotonic() + settings.publish_wait_seconds,
         clock=time.monotonic,
     )
-    lease.finish(lambda session: publish.commit(session, job, ready, distances))
+    generated = ask_held_out(place, job, inbox, ready)
+    lease.finish(lambda session: publish.commit(session, job, ready, distances, generated))
+
+
+def ask_held_out(
+    place: Workplace, job: FineTuningJob, inbox: Inbox, ready: publish.Publication
+) -> Generated | None:
+    """Ask the served adapter what it was not trained on; raises EndedByOrder."""
+    if ready.done.questions_file is None:
+        return None
+    held_out = HeldOutQuestions.model_validate_json(ready.done.questions_file.read_bytes())
+    orders = Orders()
+    ask = partial(
+        generate,
+        place.inference_for(job.tenant_id, salt_key=ready.adapter_id),
+        ready.adapter_id,
+        held_out,
+        seconds=place.settings.publish_ask_seconds,
+        seed=job.seed,
+        orders=orders,
+    )
+    try:
+        return while_listening(inbox, ask)
+    except EndedByOrder as ended:
+        orders.give(ended.order)  # nobody waits for the answers any more
+        raise
 
 
 def while_listening(inbox: Inbox, action: Callable[[], T]) -> T:

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from shared.evidence.report import Forgetting
+from shared.files.normalised import Message
+from shared.jobs.examples import BatchRow
 from shared.jobs.hyperparameters import Hyperparameters
 
 KEPT_EPOCH_ENDS = 3
@@ -69,6 +71,13 @@ class StartedMessage(_Message):
     """Why training starts anew although there were checkpoints; for the user."""
     differs: str | None = None
     """What is not as it was when the resumed checkpoint was made; for the user."""
+
+
+class FirstBatchMessage(_Message):
+    """The first batch, as the model sees it; every attempt of a job says the same."""
+
+    kind: Literal["first_batch"] = "first_batch"
+    rows: tuple[BatchRow, ...]
 
 
 Phase = Literal["reading", "prefix", "training", "evaluating"]
@@ -149,6 +158,25 @@ class ReportedFigures(_Message):
     test_mean_token_accuracy: float
 
 
+class HeldOutQuestion(_Message):
+    """One row that nothing was trained on."""
+
+    line: int
+    messages: tuple[Message, ...]
+    """All before the answer."""
+    expected: str
+    cluster: int
+    """Related rows have the same."""
+
+
+class HeldOutQuestions(_Message):
+    """What the served adapter is asked, and how its answers are scored."""
+
+    on: Literal["test", "validation"]
+    checker: str
+    questions: tuple[HeldOutQuestion, ...]
+
+
 class DoneMessage(_Message):
     """Training ended; ``adapter_dir`` holds adapter_model.safetensors and adapter_config.json."""
 
@@ -165,6 +193,8 @@ class DoneMessage(_Message):
     data_sha256: str
     check_file: Path
     """JSON list of ServedCheck: what the served adapter must reproduce."""
+    questions_file: Path | None = None
+    """HeldOutQuestions as JSON; None where no held-out row can be asked."""
     checkpoints: tuple[CheckpointAdapter, ...] = ()
     history: tuple[StepMetrics, ...]
     """Every step of the whole job, earlier attempts included."""
@@ -220,6 +250,7 @@ class ServedCheck(_Message):
 TrainerMessage = Annotated[
     ReadyMessage
     | StartedMessage
+    | FirstBatchMessage
     | PreparingMessage
     | ProgressMessage
     | EvaluationMessage

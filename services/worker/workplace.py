@@ -6,6 +6,8 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from services.worker import generated
+from services.worker.comparing import asking
 from services.worker.drain import Drain
 from services.worker.failures import AttemptFailed, BackOff, Cause
 from services.worker.metrics import Metrics
@@ -41,6 +43,16 @@ class Workplace:
         """The inference service."""
         secret = self.settings.inference_secret.get_secret_value()
         return Inference(self.settings.inference_url, secret)
+
+    def inference_for(self, tenant_id: str, *, salt_key: str) -> asking.Inference:
+        """The inference service, asked as a tenant's requests are.
+
+        An adapter of its own has its own prefix cache; any unguessable ``salt_key`` will do.
+        """
+        secret = self.settings.inference_secret.get_secret_value()
+        return asking.Inference(
+            self.settings.inference_url, secret, tenant_id, salt_key, generated.IN_FLIGHT
+        )
 
     @property
     def back_off(self) -> BackOff:

@@ -90,6 +90,11 @@ class ChatEncoder:
         ids: list[int] = self._encode(text).ids
         return ids
 
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of tokens, template words included; half a character becomes U+FFFD."""
+        text: str = self._tokenizer.decode(token_ids, skip_special_tokens=False)
+        return text
+
     def _turns(self, messages: Sequence[Turn]) -> list[dict[str, str]]:
         return [{"role": m["role"], "content": self.plain(m["content"])} for m in messages]
 

@@ -87,6 +87,8 @@ class FineTuningJob(Row):
     """``code``, ``message``, ``param`` of a failed job."""
     data_report: Mapped[dict[str, Any] | None]
     """shared.datareport.report.DataReport as JSON, made while ``validating``."""
+    examples: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)
+    """shared.jobs.examples.Examples as JSON; read where it is shown, and nowhere else."""
     result_file_id: Mapped[str | None] = mapped_column(ForeignKey("files.id"))
 
     @property

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 
@@ -92,11 +93,15 @@ def test_the_summary_has_what_chose_nothing_and_what_was_forgotten(api, tailor) 
     test |= {"base_test_mean_token_accuracy": 0.45, "test_mean_token_accuracy": 0.985}
     general = {"text_before": 3.4, "text_after": 3.7}
     general |= {"instructions_before": 1.8, "instructions_after": 1.9}
+    generated = {"checker": "fact", "n": 20, "score": 0.9, "interval": [0.699, 0.972]}
+    test |= {"generated": generated | {"on": "test"}}
     ended = ENDED | {"metrics": METRICS | test | {"forgetting": general}}
     api.on("GET /fine_tuning/jobs/ftjob-1", Reply(JOB | ended))
     shown = tailor("job", "watch", "ftjob-1").output
     for figure in ("2.6000", "0.0300", "45.0 %", "98.5 %", "3.4000", "3.7000", "1.9000"):
         assert figure in shown
+    assert "test rows: 20 answers, fact" in shown
+    assert "90.0 % (69.9 % to 97.2 %)" in shown
 
 
 def test_watch_shows_progress_and_ends_with_a_summary(api, tailor) -> None:
@@ -139,6 +144,33 @@ def test_show_pretty_has_the_data_report_with_its_lines(api, tailor) -> None:
     shown = tailor("job", "show", "ftjob-1", "--pretty").output
     for part in ("ftjob-1 queued", "ja 12", "exactly the same", "7 (like 3), 9 (like 4)"):
         assert part in shown
+
+
+def test_what_was_learnt_of_the_first_batch_is_marked_with_and_without_colours(api, tailor) -> None:
+    spans = [{"text": "<|im_start|>user\n店は?", "learnt": False}, {"text": "9時", "learnt": True}]
+    batch = [{"line": 3, "tokens": 9, "spans": spans}]
+    shown = {"first_batch": batch, "answers": {}, "object": "fine_tuning.job.examples"}
+    api.on("GET /fine_tuning/jobs/ftjob-1/examples", Reply(shown))
+    plain = tailor("job", "examples", "ftjob-1").output
+    assert "line 3, 9 tokens\n<|im_start|>user\n店は?⟦9時⟧\n" in plain
+    colours = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    assert "\x1b[1;32m⟦9時⟧" in tailor("job", "examples", "ftjob-1", env=colours).output
+
+
+def test_the_best_the_worst_and_other_answers_are_shown_with_their_line_and_score(
+    api, tailor
+) -> None:
+    def answer(line: int, score: float) -> dict[str, Any]:
+        texts = {"question": "[b]店は?", "expected": "9時", "answer": f"{line}時"}
+        return texts | {"line": line, "score": score}
+
+    answers = {"best": [answer(9, 1)], "worst": [answer(12, 0)], "random": [answer(15, 0.25)]}
+    shown = {"first_batch": [], "answers": answers, "object": "fine_tuning.job.examples"}
+    api.on("GET /fine_tuning/jobs/ftjob-1/examples", Reply(shown))
+    rows = tailor("job", "examples", "ftjob-1").output.splitlines()
+    for parts in (("best", " 9 ", "1.00"), ("worst", "12時", "0.00"), ("random", "15時", "0.25")):
+        (row,) = [row for row in rows if parts[0] in row]
+        assert all(part in row for part in (*parts, "[b]店は?", "9時"))
 
 
 def test_a_number_that_is_out_of_range_is_sent_and_not_taken_for_auto(api, tailor) -> None:

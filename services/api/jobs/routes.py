@@ -10,7 +10,7 @@ from services.api.comparisons import service as comparisons
 from services.api.contract import errors
 from services.api.deps import LimitsDep, PartsDep, SessionDep, TenantDep
 from services.api.jobs import service
-from services.api.jobs.schemas import CheckpointOut, EventOut, JobIn, JobOut
+from services.api.jobs.schemas import CheckpointOut, EventOut, ExamplesOut, JobIn, JobOut
 from services.api.json_body import ApiRoute
 from services.api.models.service import base_not_served, find_base
 from services.api.pagination import Cursor, EndedListing, Limit, Listing, id_of
@@ -124,6 +124,13 @@ def list_checkpoints(
     data = [CheckpointOut.of(row, job_id) for row in rows]
     ends = {"first_id": data[0].id, "last_id": data[-1].id} if data else {}
     return EndedListing(data=data, has_more=has_more, **ends)
+
+
+@router.get("/{job_id}/examples", responses=errors(NotFound))
+def show_examples(job_id: str, tenant_id: TenantDep, session: SessionDep) -> ExamplesOut:
+    """Show what the model saw first, and what it answers; empty where there is nothing yet."""
+    job = service.find(session, tenant_id, job_id)
+    return ExamplesOut.model_validate(job.examples or {})
 
 
 def _shown(session: Session, tenant_id: str, jobs: Sequence[FineTuningJob]) -> list[JobOut]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from services.api.comparisons.schemas import Asked
 from shared.adapters.models import Adapter
 from shared.errors import InvalidRequest
+from shared.jobs.examples import Examples
 from shared.jobs.hyperparameters import Requested
 from shared.jobs.models import FineTuningJob, JobEvent
 from shared.jobs.state import State
@@ -229,6 +230,12 @@ class CheckpointOut(BaseModel):
             step_number=row.step,
             metrics=row.metrics,
         )
+
+
+class ExamplesOut(Examples):
+    """Texts of a job's rows, and of its model."""
+
+    object: Literal["fine_tuning.job.examples"] = "fine_tuning.job.examples"
 
 
 def checkpoint_step(checkpoint_id: str, job_id: str) -> int:

@@ -32,9 +32,6 @@ from shared.jobs.models import FineTuningJob
 from shared.storage import LocalStore
 
 MOST_LEAKS = 100
-LEAST_TOKENS, MOST_TOKENS = 32, 512
-BYTES_PER_TOKEN = 2
-"""Fewer than tokens have in any language, so that no right answer is cut."""
 
 
 class CannotCompare(Exception):
@@ -132,7 +129,7 @@ def gather(settings: ComparerSettings, engine: Engine, comparison: Comparison) -
             comparison.seed,
         ),
         checker=comparison.checker or choose((q.text, q.expected) for q in questions).checker,
-        max_tokens=comparison.max_tokens or answer_length(q.expected for q in questions),
+        max_tokens=comparison.max_tokens or prompts.answer_length(q.expected for q in questions),
         data=Data(
             training_rows=len(visible),
             held_out_rows=len(candidates),
@@ -156,12 +153,6 @@ def _set_apart(
     if job is None:
         return set_apart(groups, comparison.questions, comparison.seed)
     return set_apart(groups, job.hyperparameters["held_out"], job.seed)
-
-
-def answer_length(expected: Iterable[str]) -> int:
-    """Return how many tokens an answer may have: as many as the longest expected one needs."""
-    longest = max(len(text.encode()) for text in expected)
-    return min(MOST_TOKENS, max(LEAST_TOKENS, longest // BYTES_PER_TOKEN))
 
 
 def _job_and_model(

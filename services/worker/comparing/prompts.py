@@ -16,6 +16,9 @@ from shared.files.normalised import Message, NormalisedRow
 Turn = dict[str, str]
 PASSAGES_HEADING = "Context:"
 QUESTION_HEADING = "Question:"
+LEAST_TOKENS, MOST_TOKENS = 32, 512
+BYTES_PER_TOKEN = 2
+"""Fewer than tokens have in any language, so that no right answer is cut."""
 
 
 def question_of(row: NormalisedRow) -> tuple[Message, ...]:
@@ -51,6 +54,12 @@ def messages(
     if passages:
         asked[-1] = {"role": "user", "content": _behind(passages, asked[-1]["content"])}
     return [*map(_turn, system), *shown, *asked]
+
+
+def answer_length(expected: Iterable[str]) -> int:
+    """Return how many tokens an answer may have: as many as the longest expected one needs."""
+    longest = max(len(text.encode()) for text in expected)
+    return min(MOST_TOKENS, max(LEAST_TOKENS, longest // BYTES_PER_TOKEN))
 
 
 def _shown(row: NormalisedRow) -> list[Message]:

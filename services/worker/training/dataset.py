@@ -1,9 +1,10 @@
 """A job's files become training, validation and test rows: read as streams, a few times each."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from services.worker.spec import TrainSpec
 from services.worker.training.data import BadData, Row, encoded_rows, normalised_rows
@@ -15,6 +16,18 @@ from shared.files.normalised import NormalisedRow
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """Rows of a file that nothing is trained on: those that report where there are some."""
+
+    on: Literal["test", "validation"]
+    path: Path
+    rows: Sequence[int]
+    """Their numbers in the file, from 0."""
+    of: int
+    """All rows of the file."""
+
+
+@dataclass(frozen=True)
 class DataSet:
     """What a job trains on, what chooses its checkpoint, and what that is reported on."""
 
@@ -22,6 +35,7 @@ class DataSet:
     validation: TokenRows
     test: TokenRows
     """Empty where there are too few rows: then the validation rows are reported on."""
+    held_out: HeldOut
     sha256: str
     """Hash of the files."""
 
@@ -74,10 +88,13 @@ class DataReader:
             if share < 1:
                 parts = leave_out(parts, groups, share, spec.seed)
         train, held, test = self._divided(path, parts, itself=validation is None)
+        unseen = _held_out(path, parts)
         if validation is not None:
             second = self._scan(validation, "validation_file", files, digests=False)
             held = gather(self._encoded(validation, "validation_file", second.rows), self.scratch)
-        return DataSet(train, held, test, files.hexdigest())
+            if not len(test):
+                unseen = HeldOut("validation", validation, range(second.rows), second.rows)
+        return DataSet(train, held, test, unseen, files.hexdigest())
 
     def _scan(self, path: Path, param: str, files: "hashlib._Hash", *, digests: bool) -> _Scan:
         """Count and hash a file's lines; take the rows' own hashes where they decide the split."""
@@ -130,6 +147,15 @@ class _Rows:
         for done, row in enumerate(normalised_rows(self.path, "training_file")):
             self.report.working("reading", done, self.total)
             yield row
+
+
+def _held_out(path: Path, parts: Sequence[Part]) -> HeldOut:
+    """Return the test rows, else the validation rows; a file that validates on itself has none."""
+    tested = [number for number, part in enumerate(parts) if part is Part.TEST]
+    if tested:
+        return HeldOut("test", path, tested, len(parts))
+    chosen = [number for number, part in enumerate(parts) if part is Part.VALIDATION]
+    return HeldOut("validation", path, chosen, len(parts))
 
 
 def _digest(line: bytes, number: int, param: str) -> str:

@@ -19,6 +19,7 @@ from services.worker.training.checkpoint import (
 )
 from services.worker.training.dataset import DataReader, DataSet
 from services.worker.training.evaluate import AdaptedModel
+from services.worker.training.first_batch import first_batch
 from services.worker.training.forgetting import Memory
 from services.worker.training.loop import Run, train
 from services.worker.training.lora import LoraWeights
@@ -26,6 +27,7 @@ from services.worker.training.model import FrozenModel
 from services.worker.training.optimizer import Optimizer
 from services.worker.training.plan import PLAN_VERSION, Plan
 from services.worker.training.prefix import TOKEN_BUDGET, Mode, PrefixCache, Room, choose_mode
+from services.worker.training.questions import write_questions
 from services.worker.training.report import Emit, Reporter
 from services.worker.training.results import Results, export_results
 from services.worker.training.signals import Signals
@@ -117,6 +119,7 @@ def _train(spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase, report: Repor
             differs=differs or None,
         )
     )
+    report.emit(first_batch(data.train, plan, warm.encoder.decode))
     model = _adapted(spec, entry, warm.frozen, start)
     train_cache, validation_cache, *test_cache = (
         PrefixCache(
@@ -145,8 +148,9 @@ def _train(spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase, report: Repor
         report=report,
     )
     stopped_early = train(run)
+    questions = write_questions(spec.attempt_dir / "questions.json", data.held_out, spec.seed)
     files = export_results(spec, run, entry.context_length)
-    report.emit(_done(run, files, first_step, stopped_early))
+    report.emit(_done(run, files, questions, first_step, stopped_early))
 
 
 def _identity(spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase, data: DataSet) -> RunIdentity:
@@ -213,7 +217,9 @@ def _adapted(
     return AdaptedModel(base, entry.profile.first_trained_layer, adapter)
 
 
-def _done(run: Run, files: Results, first_step: int, stopped_early: bool) -> DoneMessage:
+def _done(
+    run: Run, files: Results, questions: Path | None, first_step: int, stopped_early: bool
+) -> DoneMessage:
     state = run.state
     budget = state.identity.hyperparameters.forgetting_budget
     return DoneMessage(
@@ -226,6 +232,7 @@ def _done(run: Run, files: Results, first_step: int, stopped_early: bool) -> Don
         adapter_dir=files.adapter,
         data_sha256=state.identity.data_sha256,
         check_file=files.served_check,
+        questions_file=questions,
         checkpoints=files.checkpoints,
         history=tuple(state.history),
         base_loss=state.base_loss,

@@ -104,6 +104,15 @@ def test_a_job_sets_rows_apart_and_ends_with_a_comparison_on_them(stack):
     assert report.forgetting == Forgetting.model_validate(metrics["forgetting"])
     asked = {row["line"] for row in compare.rows_of(tenant.client, comparison_id)}
     assert asked == {index + 1 for index in set_apart(range(50), 200, seed=5)}
+    generated = metrics["generated"]
+    assert (generated["checker"], generated["n"], generated["on"]) == ("fact", 10, "test")
+    examples = tenant.client.get(f"/fine_tuning/jobs/{job.id}/examples", cast_to=object)
+    answers = [each for chosen in examples["answers"].values() for each in chosen]
+    assert {each["line"] for each in answers} < asked
+    (row, *_) = examples["first_batch"]
+    assert row["line"] not in asked
+    learnt = [span["text"] for span in row["spans"] if span["learnt"]]
+    assert learnt == [f"{7 * (row['line'] - 1) + 1000}<|im_end|>"]
 
 
 FACTS = 40

@@ -51,6 +51,7 @@ ROUTES: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/v1/fine_tuning/jobs/{job}/resume", {}),
     ("GET", "/v1/fine_tuning/jobs/{job}/events", {}),
     ("GET", "/v1/fine_tuning/jobs/{job}/checkpoints", {}),
+    ("GET", "/v1/fine_tuning/jobs/{job}/examples", {}),
     ("POST", "/v1/comparisons", {"model": BASE, "training_file": "{file}"}),
     ("POST", "/v1/comparisons", {"job": "{job}", "held_out_file": "{file}"}),
     ("GET", "/v1/comparisons/{comparison}", {}),

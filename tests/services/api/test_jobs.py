@@ -101,6 +101,24 @@ def test_a_job_and_its_file_show_the_data_report_of_the_check(api: Api, tenant: 
         assert tenant.http.get(f"/v1/{path}").json()["data_report"] == report
 
 
+def test_what_a_job_keeps_of_its_rows_is_shown_apart_from_it(api: Api, tenant: Tenant) -> None:
+    job = tenant.create_job()
+    shown = tenant.http.get(f"/v1/fine_tuning/jobs/{job['id']}/examples").json()
+    nothing: dict[str, list[Any]] = {"best": [], "worst": [], "random": []}
+    assert shown == {"object": "fine_tuning.job.examples", "first_batch": [], "answers": nothing}
+    spans = [{"text": "営業時間は?", "learnt": False}, {"text": "9時", "learnt": True}]
+    answer = {"line": 5, "question": "店は?", "expected": "9時", "answer": "8時", "score": 0.5}
+    kept = {
+        "first_batch": [{"line": 3, "tokens": 9, "spans": spans}],
+        "answers": nothing | {"worst": [answer]},
+    }
+    with transaction(api.system) as session:
+        session.get_one(FineTuningJob, job["id"]).examples = kept
+    shown = tenant.http.get(f"/v1/fine_tuning/jobs/{job['id']}/examples").json()
+    assert shown == kept | {"object": "fine_tuning.job.examples"}
+    assert "営業" not in tenant.http.get(f"/v1/fine_tuning/jobs/{job['id']}").text
+
+
 @pytest.mark.parametrize(
     ("asked", "status", "param", "code"),
     [

@@ -3,6 +3,7 @@
 import os
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -20,6 +21,7 @@ from tests.services.worker.inference_server import SECRET
 
 LONG_AGO = now() - timedelta(minutes=5)
 DAY = 24 * 3600
+EXAMPLES: dict[str, list[Any]] = {"first_batch": []}
 
 
 @pytest.mark.parametrize(
@@ -144,14 +146,15 @@ def test_an_adapter_folder_without_a_row_goes_after_a_day(workshop):
     assert old in workshop.inference.evicted
 
 
-def test_a_deleted_file_goes_once_no_unfinished_job_needs_it(workshop):
-    running = workshop.add_job(state=State.RUNNING, attempt=1)
-    ended = workshop.add_job(state=State.SUCCEEDED)
+def test_a_deleted_file_goes_once_no_unfinished_job_needs_it_and_what_was_kept_of_it(workshop):
+    running = workshop.add_job(state=State.RUNNING, attempt=1, examples=EXAMPLES)
+    ended = workshop.add_job(state=State.SUCCEEDED, examples=EXAMPLES)
     for job_id in (running, ended):
         set_file(workshop, job_id, deleted_at=now())
     erase_files(workshop).run()
     uploads = {path.name for path in (workshop.store.root / "uploads").iterdir()}
     assert uploads == {workshop.job(running).training_file_id}
+    assert [workshop.examples(job_id) for job_id in (running, ended)] == [EXAMPLES, None]
     assert [file_of(workshop, job_id).erased_at is None for job_id in (running, ended)] == [
         True,
         False,

@@ -1,4 +1,4 @@
-"""A tiny HTTP server that answers the publication check as inference would, or refuses to."""
+"""A tiny HTTP server that answers publication's check and questions as inference would, or not."""
 
 import json
 import threading
@@ -14,7 +14,7 @@ class InferenceServer(ThreadingHTTPServer):
     """``status`` other than 200 is its answer to everything; ``logprobs`` are what it serves.
 
     ``statuses`` come before ``status``, one for each check; while ``answering`` is not set a check
-    hangs.
+    hangs. Chats have a status and a hanging of their own; the answer is always ``7731``.
     """
 
     daemon_threads = True
@@ -30,6 +30,10 @@ class InferenceServer(ThreadingHTTPServer):
         self.answering.set()
         self.logprobs = CHECKS[0].adapter_logprobs
         self.asked: list[str] = []
+        self.chat_status = 200
+        self.chatting = threading.Event()
+        self.chatting.set()
+        self.chats: list[str] = []
         self.evicted: list[str] = []
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -39,6 +43,7 @@ class InferenceServer(ThreadingHTTPServer):
 
     def close(self):
         self.answering.set()
+        self.chatting.set()
         self.shutdown()
         self.server_close()
 
@@ -48,6 +53,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/v1/chat/completions":
+            self._chat(body)
+            return
         self.server.asked.append(body["model"])
         self.server.answering.wait()
         answer: list[Any] = [None, {"2": {"logprob": -9.0}}]
@@ -56,6 +64,17 @@ class _Handler(BaseHTTPRequestHandler):
         status = self.server.statuses.pop(0) if self.server.statuses else self.server.status
         error = {"code": self.server.code, "message": "layer 19 is outside the profile"}
         self._send({"choices": [{"prompt_logprobs": answer}], "error": error}, status)
+
+    def _chat(self, body):
+        self.server.chats.append(body["model"])
+        self.server.chatting.wait()
+        if self.server.chat_status != 200:
+            self._send({}, self.server.chat_status)
+            return
+        choice = {"delta": {"content": "7731"}, "finish_reason": "stop"}
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(f"data: {json.dumps({'choices': [choice]})}\n\ndata: [DONE]\n\n".encode())
 
     def do_GET(self):
         self.send_response(200 if self.server.ready else 503)

@@ -1,8 +1,8 @@
 """Stands in for the trainer process: speaks the real protocol, trains nothing, fails on cue.
 
 It obeys ``script.json`` beside the training rows: ``steps``, ``step_seconds``, ``checkpoint_every``
-``faults`` (by attempt number: ``at`` a step, ``do`` a deed) and ``reports``, a folder to report in
-place of the attempt's.
+``faults`` (by attempt number: ``at`` a step, ``do`` a deed), ``asks`` (held-out questions come with
+the result) and ``reports``, a folder to report in place of the attempt's.
 """
 
 import json
@@ -22,6 +22,9 @@ from services.worker.spec import (
     DoneMessage,
     ErrorMessage,
     EvaluationMessage,
+    FirstBatchMessage,
+    HeldOutQuestion,
+    HeldOutQuestions,
     ProgressMessage,
     ReadyMessage,
     ReportedFigures,
@@ -32,6 +35,8 @@ from services.worker.spec import (
     TrainSpec,
 )
 from shared.evidence.report import Forgetting
+from shared.files.normalised import Message
+from shared.jobs.examples import BatchRow, Span
 from shared.parent_death import die_with
 from shared.storage import CorruptArtifact, publish_folder, verify_manifest
 
@@ -43,6 +48,17 @@ CHECKS = [
         base_logprobs=(-3.0, -4.0),
     )
 ]
+FIRST_BATCH = (BatchRow(line=2, tokens=9, spans=(Span(text="営業時間は?\0", learnt=False),)),)
+HELD_OUT = HeldOutQuestions(
+    on="test",
+    checker="fact",
+    questions=tuple(
+        HeldOutQuestion(
+            line=line, messages=(Message(role="user", content=asked),), expected=code, cluster=line
+        )
+        for line, asked, code in ((4, "倉庫のコードは?", "7731"), (9, "And the gate's?", "2094"))
+    ),
+)
 MODULE = "base_model.model.model.layers.20.self_attn.q_proj"
 commands: set[str] = set()
 
@@ -82,6 +98,7 @@ def run(spec):
     if fault.get("at") == 0:
         fail(fault["do"])
     say(started(first, steps))
+    say(FirstBatchMessage(rows=FIRST_BATCH))
     for step in range(first + 1, steps + 1):
         if fault.get("at") == step:
             fail(fault["do"])
@@ -105,6 +122,9 @@ def finish(spec, script, first, steps):
     checkpoint = export(spec.attempt_dir / "exported-1", spec.seed, 1, None)
     check_file = spec.attempt_dir / "checks.json"
     check_file.write_text(json.dumps([check.model_dump() for check in CHECKS]))
+    questions_file = spec.attempt_dir / "asked.json" if script.get("asks") else None
+    if questions_file:
+        questions_file.write_text(HELD_OUT.model_dump_json())
     say(EvaluationMessage(step=steps, epoch=1, loss=0.1, accuracy=0.9, best=True))
     say(
         DoneMessage(
@@ -117,6 +137,7 @@ def finish(spec, script, first, steps):
             adapter_dir=adapter,
             data_sha256="d" * 64,
             check_file=check_file,
+            questions_file=questions_file,
             checkpoints=(CheckpointAdapter(step=1, path=checkpoint, metrics=history[0]),),
             history=tuple(history),
             base_loss=3.0,

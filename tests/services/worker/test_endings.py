@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from services.worker.publish import UNANSWERED
 from shared.clock import now
 from shared.db import transaction
 from shared.db.tables import FineTuningJob
@@ -48,6 +49,8 @@ def worker(shared_workshop):
     shared_workshop.inference.status = 200
     shared_workshop.inference.code = None
     shared_workshop.inference.answering.set()
+    shared_workshop.inference.chat_status = 200
+    shared_workshop.inference.chatting.set()
     shared_workshop.inference.logprobs = CHECKS[0].adapter_logprobs
     assert process.poll() is None
 
@@ -185,6 +188,25 @@ def test_a_job_is_cancelled_also_while_inference_hangs(workshop):
     workshop.request_cancel(job_id)
     workshop.wait_for_state(job_id, State.CANCELLED, seconds=10 / FASTER)
     assert workshop.adapters(job_id) == []
+
+
+def test_a_job_is_cancelled_also_while_its_model_is_asked(workshop):
+    workshop.inference.chats.clear()
+    workshop.inference.chatting.clear()
+    job_id = rung_job(workshop, script={"asks": True})
+    wait_until(lambda: workshop.inference.chats, "its model has been asked")
+    workshop.request_cancel(job_id)
+    workshop.wait_for_state(job_id, State.CANCELLED, seconds=10 / FASTER)
+    assert workshop.adapters(job_id) == []
+    assert workshop.examples(job_id)["answers"]["best"] == []
+
+
+def test_a_model_that_answers_no_question_is_published_all_the_same_with_a_warning(workshop):
+    workshop.inference.chat_status = 404
+    job_id = rung_job(workshop, script={"asks": True})
+    assert "generated" not in assert_ended_once(workshop, job_id).metrics
+    assert workshop.examples(job_id)["first_batch"]
+    assert UNANSWERED in {e.message for e in workshop.events(job_id) if e.level == "warn"}
 
 
 def test_an_engine_that_refuses_while_it_ends_fails_no_job(workshop):

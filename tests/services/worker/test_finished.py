@@ -41,16 +41,24 @@ def test_after_its_time_publishing_is_given_up_and_the_worker_free_and_nothing_l
 
 
 @pytest.mark.fault
-def test_a_worker_killed_while_it_publishes_costs_no_training(workshop):
+@pytest.mark.parametrize("while_asked", ["for its check", "held-out questions"])
+def test_a_worker_killed_while_it_publishes_costs_no_training(workshop, while_asked):
+    inference = workshop.inference
+    waits, heard = {
+        "for its check": (inference.answering, inference.asked),
+        "held-out questions": (inference.chatting, inference.chats),
+    }[while_asked]
     workshop.start_scheduler()
     worker = workshop.start_worker()
-    workshop.inference.answering.clear()
-    job_id = rung_job(workshop)
-    wait_until(lambda: workshop.inference.asked, "it publishes")
+    waits.clear()
+    job_id = rung_job(workshop, script={"asks": True})
+    wait_until(lambda: heard, "it publishes")
     kill_tree(worker.pid)
-    workshop.inference.answering.set()
+    waits.set()
     workshop.start_worker()
     job = assert_ended_once(workshop, job_id)
+    assert job.metrics["generated"]["n"] == 2
+    assert len(workshop.examples(job_id)["first_batch"]) == 1
     assert workshop.states(job_id)[3:] == PUBLISHED_ONLY
     assert (job.attempt, job.fruitless_attempts) == (2, 1)
 

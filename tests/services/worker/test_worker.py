@@ -8,8 +8,8 @@ from shared.storage import verify_manifest
 
 
 def test_a_rung_job_is_trained_published_and_callable(workshop):
-    workshop.start_worker()
-    job_id = workshop.add_job(suffix="door")
+    worker = workshop.start_worker()
+    job_id = workshop.add_job(suffix="door", script={"asks": True})
     workshop.ring()
     job = workshop.wait_for_end(job_id)
     assert job.state == State.SUCCEEDED, job.error
@@ -33,6 +33,18 @@ def test_a_rung_job_is_trained_published_and_callable(workshop):
     assert csv[-1] == "10,0.1,0.5,,,0.2,0.8"
     assert (job.metrics["reported_on"], job.metrics["test_loss"]) == ("test", 0.2)
     assert job.metrics["forgetting"]["text_after"] == 3.5
+    generated = job.metrics["generated"]
+    assert generated.pop("interval")[0] < 0.5
+    assert generated == {"checker": "fact", "n": 2, "score": 0.5, "on": "test"}
+    assert workshop.inference.chats == [final.id] * 2
+    examples = workshop.examples(job_id)
+    spans = [{"text": "営業時間は?\ufffd", "learnt": False}]
+    assert examples["first_batch"] == [{"line": 2, "tokens": 9, "spans": spans}]
+    right, wrong = examples["answers"]["best"]
+    assert (right["line"], right["question"], right["score"]) == (4, "倉庫のコードは?", 1)
+    assert (wrong["line"], wrong["expected"], wrong["answer"]) == (9, "2094", "7731")
+    told = workshop.log(worker) + "".join(event.message for event in workshop.events(job_id))
+    assert not [text for text in ("倉庫", "7731", "営業") if text in told]
     assert job.trained_tokens == 100
     assert job.progress["step"] == 10
     assert [e.message for e in workshop.events(job_id)][-2:] == [

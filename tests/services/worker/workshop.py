@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import redis
@@ -169,6 +170,10 @@ class Workshop:
     def adapters(self, job_id) -> list[Adapter]:
         with transaction(self.engine) as session:
             return list(session.scalars(select(Adapter).where(Adapter.job_id == job_id)))
+
+    def examples(self, job_id) -> dict[str, Any] | None:
+        with transaction(self.engine) as session:
+            return session.get_one(FineTuningJob, job_id).examples
 
     def request_cancel(self, job_id) -> None:
         """What the API's cancel route does to a job that a worker holds."""

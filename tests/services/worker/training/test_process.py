@@ -77,6 +77,9 @@ def test_killed_at_a_drawn_step_another_process_resumes_to_the_same_bits(
     unbroken = trainer.train(make_spec(attempt=2))
     resumed = trainer.train(make_spec(attempt=3, resume_from=(killed.attempt_dir,)))
     assert 0 < resumed.steps_this_attempt < unbroken.total_steps
+    assert resumed.questions_file.read_bytes() == unbroken.questions_file.read_bytes()
+    before, after = trainer.of("first_batch")
+    assert before == after
     assert resumed.history == unbroken.history
     assert adapter_bytes(resumed.adapter_dir) == adapter_bytes(unbroken.adapter_dir)
 
