@@ -243,7 +243,8 @@ def unchosen(done: DoneMessage) -> dict[str, Any]:
     reported = done.reported.model_dump() if done.reported else {}
     forgetting = {"forgetting": done.forgetting.model_dump()} if done.forgetting else {}
     on = "test" if done.reported else "validation"
-    return {"reported_on": on} | reported | forgetting
+    apart = {"test_row_numbers": done.test_row_numbers} if done.reported else {}
+    return {"reported_on": on} | reported | apart | forgetting
 
 
 def model_name(job: FineTuningJob, tenant: Tenant, adapter_id: str) -> str:

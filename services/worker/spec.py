@@ -203,6 +203,8 @@ class DoneMessage(_Message):
     final_loss: float
     final_accuracy: float
     """On the validation rows, of the best checkpoint."""
+    test_row_numbers: tuple[int, ...] = ()
+    """Which rows of the training file are test rows, from 1: a comparison asks these."""
     reported: ReportedFigures | None = None
     """Of the best checkpoint; None where too few rows are there to be set apart for it."""
     forgetting: Forgetting | None = None

@@ -98,8 +98,7 @@ def gather(settings: ComparerSettings, engine: Engine, comparison: Comparison) -
         candidates, seen = list(range(len(held_out))), list(range(len(training)))
     else:
         held_out = training
-        groups = groups_of(training)
-        candidates = _set_apart(groups, comparison, job)
+        candidates = _set_apart(training, comparison, job)
         seen = sorted(set(range(len(training))).difference(candidates))
     asked_rows = [comparable_row(held_out[index]) for index in candidates]
     seen_rows = [comparable_row(training[index]) for index in seen]
@@ -146,13 +145,11 @@ def gather(settings: ComparerSettings, engine: Engine, comparison: Comparison) -
     )
 
 
-def _set_apart(
-    groups: Sequence[int], comparison: Comparison, job: FineTuningJob | None
-) -> list[int]:
-    """Return the rows that the arms do not see: those that the job did not, where there is one."""
+def _set_apart(training: RowFile, comparison: Comparison, job: FineTuningJob | None) -> list[int]:
+    """Return the rows that no arm sees: those that the trainer says it kept apart, where it did."""
     if job is None:
-        return set_apart(groups, comparison.questions, comparison.seed)
-    return set_apart(groups, job.hyperparameters["held_out"], job.seed)
+        return set_apart(groups_of(training), comparison.questions, comparison.seed)
+    return [number - 1 for number in (job.metrics or {}).get("test_row_numbers", ())]
 
 
 def _job_and_model(

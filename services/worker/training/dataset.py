@@ -26,6 +26,11 @@ class HeldOut:
     of: int
     """All rows of the file."""
 
+    @property
+    def test_row_numbers(self) -> tuple[int, ...]:
+        """The test rows' numbers in the training file, from 1."""
+        return tuple(row + 1 for row in self.rows) if self.on == "test" else ()
+
 
 @dataclass(frozen=True)
 class DataSet:

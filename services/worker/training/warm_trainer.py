@@ -150,7 +150,8 @@ def _train(spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase, report: Repor
     stopped_early = train(run)
     questions = write_questions(spec.attempt_dir / "questions.json", data.held_out, spec.seed)
     files = export_results(spec, run, entry.context_length)
-    report.emit(_done(run, files, questions, first_step, stopped_early))
+    done = _done(run, files, questions, first_step, stopped_early)
+    report.emit(done.model_copy(update={"test_row_numbers": data.held_out.test_row_numbers}))
 
 
 def _identity(spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase, data: DataSet) -> RunIdentity:

@@ -4,9 +4,12 @@ import json
 import random
 
 import pytest
+from sqlalchemy import select
 
 from cli import compare
 from examples.company.build import HELD_OUT, TRAIN
+from shared.comparisons.models import ComparisonAnswer
+from shared.db import make_engine, transaction
 from shared.evidence.arms import Arm
 from shared.evidence.report import Forgetting
 from shared.evidence.split import set_apart
@@ -83,6 +86,16 @@ def test_the_page_is_served_in_both_languages(stack, tenant, comparison_id, tmp_
         assert f'<html lang="{language}"' in path.read_text()
 
 
+def rows_shown(stack, comparison_id: str) -> set[int]:
+    """Numbers of the training rows that were copied from, or put into a prompt."""
+    engine = make_engine(stack.system_database_url)
+    with transaction(engine) as session:
+        mine = ComparisonAnswer.comparison_id == comparison_id
+        found = session.scalars(select(ComparisonAnswer.retrieved).where(mine)).all()
+    engine.dispose()
+    return {place + 1 for places in found for place in places or ()}
+
+
 def test_a_job_sets_rows_apart_and_ends_with_a_comparison_on_them(stack):
     tenant = stack.tenant("apart")
     job = tenant.client.fine_tuning.jobs.create(
@@ -91,7 +104,7 @@ def test_a_job_sets_rows_apart_and_ends_with_a_comparison_on_them(stack):
         seed=5,
         hyperparameters={"n_epochs": 1},
         extra_body={
-            "x_compare": {"arms": ["copy_bm25", "zero_shot", "tuned"]},
+            "x_compare": {"arms": ["copy_bm25", "retrieved_3", "tuned"]},
             "x_forgetting_budget": 0.5,
         },
     )
@@ -104,6 +117,10 @@ def test_a_job_sets_rows_apart_and_ends_with_a_comparison_on_them(stack):
     assert report.forgetting == Forgetting.model_validate(metrics["forgetting"])
     asked = {row["line"] for row in compare.rows_of(tenant.client, comparison_id)}
     assert asked == {index + 1 for index in set_apart(range(50), 200, seed=5)}
+    assert asked == set(metrics["test_row_numbers"])
+    shown = rows_shown(stack, comparison_id)
+    assert shown
+    assert not shown & asked
     generated = metrics["generated"]
     assert (generated["checker"], generated["n"], generated["on"]) == ("fact", 10, "test")
     examples = tenant.client.get(f"/fine_tuning/jobs/{job.id}/examples", cast_to=object)

@@ -23,7 +23,6 @@ from shared.comparisons.transitions import move
 from shared.db import transaction
 from shared.evidence.arms import Arm
 from shared.evidence.report import Forgetting, Report
-from shared.evidence.split import set_apart
 from shared.task_queue import COMPARE, make_celery, ring, with_short_timeouts
 from tests.conftest import wait_until
 from tests.services.worker.comparing.model_server import Reply, question_in
@@ -160,15 +159,15 @@ def test_a_job_that_set_rows_apart_is_asked_these_and_its_report_says_what_it_fo
     training = workshop.add_file(numbered(NUMBERS))
     forgetting = {"text_before": 3.0, "text_after": 3.3}
     forgetting |= {"instructions_before": 2.0, "instructions_after": 2.1}
-    job_id, _ = workshop.add_job(
-        training, hyperparameters={"held_out": 7}, seed=3, metrics={"forgetting": forgetting}
-    )
+    apart = [3, 8, 15, 16, 31]
+    metrics = {"forgetting": forgetting, "test_row_numbers": apart}
+    job_id, _ = workshop.add_job(training, hyperparameters={"held_out": 7}, metrics=metrics)
     comparison_id = workshop.add(training=training, job_id=job_id, arms=(Arm.ZERO_SHOT, Arm.TUNED))
     run_next(workshop.place)
-    apart = [index + 1 for index in set_apart(range(NUMBERS), 7, seed=3)]
     assert sorted({each.line for each in workshop.answers(comparison_id)}) == apart
     report = report_of(workshop, comparison_id)
     assert report.forgetting == Forgetting(**forgetting)
+    assert report.data.training_rows == NUMBERS - len(apart)
 
 
 def test_questions_and_scores_are_kept(workshop, model):

@@ -238,6 +238,8 @@ def test_what_is_reported_on_chooses_nothing(
     share = trainer.train(make_spec(4, held_out=30, training_share=0.5, **asks))
     counts = [(s.train_rows, s.validation_rows, s.test_rows) for s in trainer.of("started")]
     assert counts == [(180, 10, 10), (153, 17, 30), (170, 200, 30), (77, 17, 30)]
+    assert [len(done.test_row_numbers) for done in (halves, apart, share)] == [10, 30, 30]
+    assert apart.test_row_numbers == share.test_row_numbers != halves.test_row_numbers
     assert share.reported.base_test_loss == apart.reported.base_test_loss
     for done, (_, _, test_rows) in zip((halves, apart, beside, share), counts, strict=True):
         assert done.reported.test_rows == test_rows
