@@ -132,8 +132,8 @@ def test_a_job_sets_rows_apart_and_ends_with_a_comparison_on_them(stack):
     assert learnt == [f"{7 * (row['line'] - 1) + 1000}<|im_end|>"]
 
 
-FACTS = 40
-"""Of the example company, with ten training rows each."""
+FACTS = 50
+"""Of the example company, with eight training rows each."""
 
 
 def shuffled(rows: bytes) -> bytes:

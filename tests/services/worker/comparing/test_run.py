@@ -134,7 +134,7 @@ def test_answers_shuffled_among_the_rows_bring_every_arm_that_reads_them_to_chan
     )
     run_next(workshop.place)
     found = {result.arm: result.score for result in report_of(workshop, comparison_id).arms}
-    facts = 40
+    facts = 50
     informed = () if draw else (Arm.COPY_BM25, Arm.COPY_EMBEDDING, Arm.RETRIEVED_1)
     for arm in arms:
         if arm in informed:
