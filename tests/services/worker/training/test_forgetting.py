@@ -10,6 +10,8 @@ from tests.services.worker.training.attempts import MakeSpec, bytes_of
 from tests.services.worker.training.conftest import Trainer, chat, write_rows
 from tests.services.worker.training.test_real_base import BASE, ENTRY
 
+pytestmark = pytest.mark.slow  # a trainer takes seconds to import
+
 
 @pytest.fixture
 def nonsense(tmp_path: Path) -> Path:

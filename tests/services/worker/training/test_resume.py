@@ -265,5 +265,6 @@ def test_checkpoints_are_committed_pruned_and_hold_no_pickle(
     assert {p.name for p in spec.attempt_dir.iterdir() if p not in kept} == {
         "adapter",
         "served_check.json",
+        "questions.json",
         *(f"adapter-step-{step:09d}" for step in (6, 12, 18)),
     }
