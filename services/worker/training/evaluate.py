@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from services.worker.spec import ServedCheck
+from services.worker.training.decoder import Decoder
 from services.worker.training.lora import LoraWeights
-from services.worker.training.model import FrozenModel
 from services.worker.training.pack import Pack
 from services.worker.training.prefix import PrefixCache
 
@@ -33,7 +33,7 @@ class Score:
 class AdaptedModel:
     """Base model and adapter, run from the first trained layer on cached states."""
 
-    base: FrozenModel
+    base: Decoder
     first_layer: int
     adapter: LoraWeights
 
@@ -42,9 +42,8 @@ class AdaptedModel:
 
         Those of the base model as it is, where not ``adapted``.
         """
-        layers = range(self.first_layer, len(self.base.layers))
         adapter = self.adapter if adapted else None
-        return self.base.run(cache.states(pack), pack, layers, adapter)
+        return self.base.above(cache.states(pack), pack, self.first_layer, adapter)
 
 
 @torch.no_grad()

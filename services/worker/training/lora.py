@@ -5,7 +5,7 @@ One flat buffer makes the optimiser, the clipping and a checkpoint one operation
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -16,11 +16,17 @@ from peft import LoraConfig
 from safetensors.torch import save_file
 from torch import Tensor
 
-from shared.catalog import AdapterProfile
-from shared.linear_modules import fused_products
 
-FUSED = fused_products()
-"""Linear modules by the product that computes them, in the order of the computation."""
+@dataclass(frozen=True)
+class Linears:
+    """The linear modules of a base model's decoder, as far as an adapter needs to know them."""
+
+    shapes: dict[str, tuple[int, int]]
+    """(out, in) by full name, ``model.layers.20.self_attn.q_proj``."""
+    products: dict[str, tuple[str, ...]]
+    """Full names of those that one product computes side by side, by the product's name."""
+    device: torch.device
+    dtype: torch.dtype
 
 
 @dataclass(frozen=True)
@@ -43,26 +49,25 @@ class LoraWeights:
 
     def __init__(
         self,
-        shapes: dict[str, tuple[int, int]],
-        profile: AdapterProfile,
+        linears: Linears,
+        modules: Sequence[str],
         *,
         rank: int,
         alpha: int,
         seed: int,
-        device: torch.device,
-        dtype: torch.dtype,
     ) -> None:
-        """``shapes`` gives (out, in) of every linear module of the base by PEFT name."""
-        self.rank, self.alpha, self.modules = rank, alpha, profile.peft_modules()
+        """Make the factors of ``modules``, those of ``linears`` that are trained, by full name."""
+        device, shapes = linears.device, linears.shapes
+        self.rank, self.alpha, self.modules = rank, alpha, list(modules)
         self.scale = alpha / rank
         self._shapes = shapes
         self._layout = list(_lay_out(shapes, self.modules, rank))
         size = sum(rows * columns for _, _, (rows, columns) in self._layout)
         self.weights = torch.nn.Parameter(torch.zeros(size, device=device))
         self.grad = torch.zeros(size, device=device)
-        self._cast = torch.zeros(size, device=device, dtype=dtype)
+        self._cast = torch.zeros(size, device=device, dtype=linears.dtype)
         self._masters = self._views(self.weights.data)
-        self.products = self._products()
+        self.products = self._products(linears.products)
         self._initialise(seed)
         self.refresh()
 
@@ -81,15 +86,14 @@ class LoraWeights:
             for key, start, shape in self._layout
         }
 
-    def _products(self) -> dict[str, list[Part]]:
-        """Parts by fused product, ``model.layers.20.qkv``."""
+    def _products(self, products: dict[str, tuple[str, ...]]) -> dict[str, list[Part]]:
+        """Parts by product, ``model.layers.20.qkv``, where there are any."""
         values, grads = self._views(self._cast), self._views(self.grad)
-        products: dict[str, list[Part]] = {}
-        for layer in dict.fromkeys(name.rsplit(".", 2)[0] for name in self.modules):
-            for product, modules in FUSED.items():
-                names = [f"{layer}.{module}" for module in modules]
-                products[f"{layer}.{product}"] = list(_parts(names, self._shapes, values, grads))
-        return products
+        found = {
+            product: list(_parts(names, self._shapes, values, grads))
+            for product, names in products.items()
+        }
+        return {product: parts for product, parts in found.items() if parts}
 
     def refresh(self) -> None:
         """Bring the copies in the base's data type up to date after the masters changed."""
@@ -143,7 +147,7 @@ def _lay_out(
 
 
 def _parts(
-    names: list[str],
+    names: tuple[str, ...],
     shapes: dict[str, tuple[int, int]],
     values: dict[str, Tensor],
     grads: dict[str, Tensor],

@@ -4,7 +4,7 @@ Autograd's own gradient of an index with repeats adds in any order on several th
 do. Base weights get no gradient here, so what they would need is neither kept nor computed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -57,6 +57,33 @@ class AdaptedProduct(torch.autograd.Function):
             if grad_x is not None:
                 grad_x.addmm_(grad_low, part.a)
         return grad_x, None, None, None, None, None
+
+
+class LowRank(torch.autograd.Function):
+    """One adapted matrix's part of a product, to be added to what the frozen matrix gives.
+
+    Gradients and ``anchor`` as in AdaptedProduct.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, anchor: Tensor, part: Part, scale: float) -> Tensor:  # noqa: ARG004
+        """[…, in] → […, out]."""
+        low = x @ part.a.T  # […, r]
+        ctx.save_for_backward(x, low)
+        ctx.part, ctx.scale = part, scale
+        return (low @ part.b.T).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        """Return the gradient of ``x`` only."""
+        x, low = (saved.flatten(0, -2) for saved in ctx.saved_tensors)  # [T, in], [T, r]
+        grad = grads[0].flatten(0, -2)  # [T, out]
+        grad_low = (grad @ ctx.part.b).mul_(ctx.scale)
+        ctx.part.grad_b.add_(grad.T @ low, alpha=ctx.scale)
+        ctx.part.grad_a.add_(grad_low.T @ x)
+        if not ctx.needs_input_grad[0]:
+            return None, None, None, None
+        return (grad_low @ ctx.part.a).view_as(ctx.saved_tensors[0]), None, None, None
 
 
 class Norm(torch.autograd.Function):
@@ -147,22 +174,28 @@ class AnswerLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, lm_head: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the summed loss of [N, D] and how often the likeliest token was the right one."""
+    def forward(
+        ctx: Any, x: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the summed loss of [N, D] and how often the likeliest token was the right one.
+
+        ``head`` makes logits [n, V] of [n, D]; its own weights get no gradient.
+        """
         loss = torch.zeros((), device=x.device)
         correct = torch.zeros((), dtype=torch.long, device=x.device)
-        grads = []
+        grads: list[Tensor] = []
         for begin in range(0, len(x), LOGITS_CHUNK):
             end = begin + LOGITS_CHUNK
-            part, wanted = x[begin:end], targets[begin:end]  # [n, D], [n]
-            logits = functional.linear(part, lm_head).float()  # [n, V]
+            part, wanted = x[begin:end].detach(), targets[begin:end]  # [n, D], [n]
+            with torch.set_grad_enabled(ctx.needs_input_grad[0]):
+                logits = head(part.requires_grad_(ctx.needs_input_grad[0])).float()  # [n, V]
             correct += (logits.argmax(-1) == wanted).sum()
-            logprobs = logits.log_softmax(-1)
+            logprobs = logits.detach().log_softmax(-1)
             loss -= logprobs.gather(1, wanted[:, None]).sum()
             if ctx.needs_input_grad[0]:
                 grad = logprobs.exp_()  # softmax - one-hot
                 grad[torch.arange(len(wanted), device=x.device), wanted] -= 1
-                grads.append(grad.to(x.dtype) @ lm_head)
+                grads.extend(torch.autograd.grad(logits, part, grad))
         ctx.grad = torch.cat(grads) if grads else None
         ctx.mark_non_differentiable(correct)
         return loss, correct
@@ -171,3 +204,14 @@ class AnswerLoss(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         """Scale the gradient that ``forward`` left."""
         return ctx.grad * grads[0].to(ctx.grad.dtype), None, None
+
+
+def tensor(operation: type[torch.autograd.Function], *arguments: Any) -> Tensor:
+    """Apply an operation that gives one tensor."""
+    result: Tensor = apply(operation, *arguments)
+    return result
+
+
+def apply(operation: type[torch.autograd.Function], *arguments: Any) -> Any:
+    """``operation.apply``, whose type torch does not declare."""
+    return operation.apply(*arguments)  # type: ignore[no-untyped-call]

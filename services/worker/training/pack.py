@@ -62,10 +62,12 @@ class Pack:
     """Tokens of the rows as the user counts them, the common beginning once per row."""
 
 
-def make_pack(members: Sequence[int], rows: TokenRows, device: torch.device) -> Pack:
-    """Lay the rows numbered ``members`` out as one pack."""
+def make_pack(
+    members: Sequence[int], rows: TokenRows, device: torch.device, *, share: bool = True
+) -> Pack:
+    """Lay the rows numbered ``members`` out as one pack; S is 0 where they may not ``share``."""
     chosen = [rows[member] for member in members]
-    shared = _shared_tokens(chosen)
+    shared = _shared_tokens(chosen) if share else 0
     own = np.array([len(row) - shared for row in chosen])  # [B] own tokens of each row
     longest = int(own.max())
     begins = shared + np.cumsum(own) - own  # [B] S, and the own tokens of the rows before

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.worker.training.model import FrozenModel
+from services.worker.training.decoder import Decoder
 from services.worker.training.pack import Pack, make_pack
 from services.worker.training.plan import buckets
 from services.worker.training.rows import TokenRows
@@ -76,7 +76,7 @@ class PrefixCache:
 
     def __init__(
         self,
-        base: FrozenModel,
+        base: Decoder,
         rows: TokenRows,
         first_layer: int,
         working: Callable[[int, int], None],
@@ -99,11 +99,11 @@ class PrefixCache:
         self._token_budget = token_budget
         self._states: Tensor | None = None
         if mode.kept:
-            shape = (rows.tokens, base.embedding.shape[1])  # as the rows lie end to end
+            shape = (rows.tokens, base.width)  # as the rows lie end to end
             self._states = (
-                torch.empty(shape, dtype=base.dtype)
+                torch.empty(shape, dtype=base.linears.dtype)
                 if mode is Mode.MEMORY
-                else _reserve(shape, base.dtype, folder)
+                else _reserve(shape, base.linears.dtype, folder)
             )
             self._groups = [
                 np.array(group, dtype=np.int32) for group in self.micro_batches(range(len(rows)))
@@ -122,19 +122,16 @@ class PrefixCache:
 
     def pack(self, members: Sequence[int]) -> Pack:
         """Lay out the rows numbered ``members``."""
-        return make_pack(members, self.rows, self._base.device)
+        base = self._base
+        return make_pack(members, self.rows, base.linears.device, share=base.shares_beginnings)
 
     @torch.no_grad()
     def states(self, pack: Pack) -> Tensor:
         """Return what enters the first trained layer, [T, D]."""
         if self._states is None:
-            return self._run(pack)
+            return self._base.below(pack, self._first_layer)
         self._compute(np.unique(self._group_of[list(pack.rows)]).tolist())
-        return self._states.index_select(0, pack.source).to(self._base.device)
-
-    def _run(self, pack: Pack) -> Tensor:
-        """Run the frozen layers, [T, D]."""
-        return self._base.run(self._base.embed(pack), pack, range(self._first_layer))
+        return self._states.index_select(0, pack.source).to(self._base.linears.device)
 
     @torch.no_grad()
     def _compute(self, groups: Sequence[int]) -> None:
@@ -144,7 +141,7 @@ class PrefixCache:
                 continue
             self._working(self._rows_done, len(self.rows))
             pack = self.pack(self._groups[number].tolist())
-            self._keep(pack, self._run(pack).cpu())
+            self._keep(pack, self._base.below(pack, self._first_layer).cpu())
             self._computed[number] = True
             self._rows_done += len(pack.rows)
 

@@ -27,6 +27,7 @@ from services.worker.spec import (
 from services.worker.training import checkpoint
 from services.worker.training.data import BadData
 from services.worker.training.loop import NonFiniteLoss
+from services.worker.training.proof import NotProven
 from services.worker.training.report import Emit
 from services.worker.training.signals import Interrupted, Signals
 from services.worker.training.warm_trainer import BadConfiguration, WarmTrainer
@@ -119,7 +120,7 @@ def failure_message(error: Exception) -> ErrorMessage:
     match error:
         case BadData():
             return ErrorMessage(code="bad_data", message=str(error), param=error.param)
-        case BadConfiguration() | NotFound():
+        case BadConfiguration() | NotProven() | NotFound():
             return ErrorMessage(code="bad_configuration", message=str(error))
         case NonFiniteLoss():
             return ErrorMessage(code="non_finite_loss", message=str(error))

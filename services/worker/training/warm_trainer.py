@@ -1,13 +1,13 @@
 """The warm trainer: one base model stays loaded; everything of a job is gone when it ends."""
 
 import gc
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
 from services.worker.spec import DoneMessage, StartedMessage, TrainSpec
 from services.worker.training.checkpoint import (
@@ -18,15 +18,16 @@ from services.worker.training.checkpoint import (
     Shelf,
 )
 from services.worker.training.dataset import DataReader, DataSet
+from services.worker.training.decoder import Decoder
 from services.worker.training.evaluate import AdaptedModel
 from services.worker.training.first_batch import first_batch
 from services.worker.training.forgetting import Memory
 from services.worker.training.loop import Run, train
 from services.worker.training.lora import LoraWeights
-from services.worker.training.model import FrozenModel
 from services.worker.training.optimizer import Optimizer
 from services.worker.training.plan import PLAN_VERSION, Plan
 from services.worker.training.prefix import TOKEN_BUDGET, Mode, PrefixCache, Room, choose_mode
+from services.worker.training.proof import load_decoder
 from services.worker.training.questions import write_questions
 from services.worker.training.report import Emit, Reporter
 from services.worker.training.results import Results, export_results
@@ -41,14 +42,13 @@ class BadConfiguration(Exception):
     """The spec asks for something this trainer or the base model's profile does not allow."""
 
 
-class WarmBase(BaseModel):
+@dataclass(frozen=True)
+class WarmBase:
     """A loaded base model and the checksum every later job must find unchanged."""
-
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
     name: str
     folder: Path
-    frozen: FrozenModel
+    base: Decoder
     encoder: ChatEncoder
     checksum: str
 
@@ -69,7 +69,7 @@ class WarmTrainer:
         entry = self._catalog.get(spec.base_model)
         if spec.hyperparameters.rank > entry.profile.max_rank:
             raise BadConfiguration(f"The rank may be at most {entry.profile.max_rank}.")
-        warm = self._base(spec)
+        warm = self._base(spec, entry)
         try:
             _train(spec, entry, warm, Reporter(self._emit, self._signals.poll))
         finally:
@@ -77,20 +77,20 @@ class WarmTrainer:
             # traceback holds them until it is caught; after an error the process ends.
             gc.collect()
 
-    def _base(self, spec: TrainSpec) -> WarmBase:
+    def _base(self, spec: TrainSpec, entry: BaseModelEntry) -> WarmBase:
         """Return the base model, loaded at most once and proven unchanged since."""
         if self._warm is None:
-            frozen = FrozenModel(spec.base_dir, self._device)
+            base = load_decoder(spec.base_dir, self._device, entry.profile.first_trained_layer)
             self._warm = WarmBase(
                 name=spec.base_model,
                 folder=spec.base_dir,
-                frozen=frozen,
+                base=base,
                 encoder=ChatEncoder(spec.base_dir),
-                checksum=frozen.checksum(),
+                checksum=base.checksum(),
             )
         elif (self._warm.name, self._warm.folder) != (spec.base_model, spec.base_dir):
             raise BadConfiguration("This trainer is warm with another base model.")
-        elif self._warm.frozen.checksum() != self._warm.checksum:
+        elif self._warm.base.checksum() != self._warm.checksum:
             raise RuntimeError("the base model's weights have changed since they were loaded")
         return self._warm
 
@@ -104,7 +104,7 @@ def _train(spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase, report: Repor
     plan = Plan(len(data.train), numbers.batch_size, numbers.n_epochs, spec.seed)
     identity = _identity(spec, entry, warm, data)
     shelf = Shelf(spec.attempt_dir, spec.resume_from, identity)
-    mode = _mode(warm.frozen, data, numbers.n_epochs, scratch)
+    mode = _mode(warm.base, data, numbers.n_epochs, scratch)
     start, differs = _resume(spec, shelf, identity, mode)
     first_step = report.step = start.state.step
     report.emit(
@@ -120,10 +120,10 @@ def _train(spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase, report: Repor
         )
     )
     report.emit(first_batch(data.train, plan, warm.encoder.decode))
-    model = _adapted(spec, entry, warm.frozen, start)
+    model = _adapted(spec, entry, warm.base, start)
     train_cache, validation_cache, *test_cache = (
         PrefixCache(
-            warm.frozen,
+            warm.base,
             rows,
             model.first_layer,
             partial(report.working, "prefix"),
@@ -167,10 +167,10 @@ def _identity(spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase, data: Data
     )
 
 
-def _mode(base: FrozenModel, data: DataSet, epochs: int, scratch: Path) -> Mode:
+def _mode(base: Decoder, data: DataSet, epochs: int, scratch: Path) -> Mode:
     """Where the frozen layers' states would be if the job began here and now."""
     tokens = sum(part.tokens for part in data.all)
-    size = tokens * base.embedding.shape[1] * base.dtype.itemsize
+    size = tokens * base.width * base.linears.dtype.itemsize
     return choose_mode(size, epochs, Room.here(scratch))
 
 
@@ -201,17 +201,15 @@ def _resume(
 
 
 def _adapted(
-    spec: TrainSpec, entry: BaseModelEntry, base: FrozenModel, start: Checkpoint
+    spec: TrainSpec, entry: BaseModelEntry, base: Decoder, start: Checkpoint
 ) -> AdaptedModel:
     """Put the job's adapter beside the base model: a new one, or that of ``start``."""
     adapter = LoraWeights(
-        base.shapes,
-        entry.profile,
+        base.linears,
+        entry.profile.peft_modules(),
         rank=spec.hyperparameters.rank,
         alpha=spec.hyperparameters.alpha,
         seed=spec.seed,
-        device=base.device,
-        dtype=base.dtype,
     )
     if start.adapter:
         adapter.load(start.adapter)

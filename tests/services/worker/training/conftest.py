@@ -22,7 +22,8 @@ from transformers import (
 )
 
 from services.worker.spec import TrainerMessage, TrainSpec, trainer_message
-from services.worker.training.model import FrozenModel
+from services.worker.training.decoder import load_model
+from services.worker.training.fused import FusedDecoder
 from services.worker.training.signals import Signals
 from services.worker.training.warm_trainer import WarmTrainer
 from shared.catalog import load_catalog
@@ -112,8 +113,8 @@ def base_dir(request: pytest.FixtureRequest, tiny: Path, tiny_qwen2: Path) -> Pa
 
 
 @pytest.fixture(scope="session")
-def base(base_dir: Path) -> FrozenModel:
-    return FrozenModel(base_dir, torch.device("cpu"))
+def base(base_dir: Path) -> FusedDecoder:
+    return FusedDecoder(load_model(base_dir, torch.device("cpu")))
 
 
 @pytest.fixture(scope="session")

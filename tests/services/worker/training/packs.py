@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from services.worker.training.data import Row
+from services.worker.training.fused import FusedDecoder
 from services.worker.training.lora import LoraWeights
-from services.worker.training.model import FrozenModel
 from services.worker.training.pack import Pack, make_pack
 from services.worker.training.rows import gather
 from shared.catalog import load_catalog
@@ -33,11 +33,9 @@ def pack_of(chosen: list[Row]) -> Pack:
         return make_pack(range(len(chosen)), gather(chosen, Path(folder)), CPU)
 
 
-def make_adapter(base: FrozenModel, catalog: Path, seed: int = 1) -> LoraWeights:
-    profile = load_catalog(catalog).get("tiny").profile
-    return LoraWeights(
-        base.shapes, profile, rank=4, alpha=8, seed=seed, device=CPU, dtype=base.dtype
-    )
+def make_adapter(base: FusedDecoder, catalog: Path, seed: int = 1) -> LoraWeights:
+    modules = load_catalog(catalog).get("tiny").profile.peft_modules()
+    return LoraWeights(base.linears, modules, rank=4, alpha=8, seed=seed)
 
 
 def disturb(adapter: LoraWeights) -> None:

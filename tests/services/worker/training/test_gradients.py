@@ -14,9 +14,10 @@ from transformers import AutoModelForCausalLM
 from services.worker.spec import TrainerMessage, TrainSpec
 from services.worker.training import warm_trainer
 from services.worker.training.data import Row, encoded_rows
+from services.worker.training.decoder import load_model
+from services.worker.training.fused import FusedDecoder
 from services.worker.training.loop import CLIP_NORM
 from services.worker.training.lora import LoraWeights, export
-from services.worker.training.model import FrozenModel
 from services.worker.training.ops import GatedSilu, Norm, Select, Spread
 from services.worker.training.optimizer import Optimizer
 from services.worker.training.plan import Plan
@@ -76,7 +77,7 @@ def relative_error(got: dict[str, Tensor], exact: dict[str, Tensor]) -> float:
     return float(differences.norm() / torch.stack([one.norm() for one in exact.values()]).norm())
 
 
-def packed_gradients(base: FrozenModel, adapter: LoraWeights, chosen: list[Row]) -> float:
+def packed_gradients(base: FusedDecoder, adapter: LoraWeights, chosen: list[Row]) -> float:
     """Leave the gradient of one pack in ``adapter`` and return the loss."""
     pack = pack_of(chosen)
     with torch.no_grad():
@@ -87,7 +88,7 @@ def packed_gradients(base: FrozenModel, adapter: LoraWeights, chosen: list[Row])
 
 
 def test_adapter_gradient_equals_pefts(
-    base: FrozenModel, base_dir: Path, catalog: Path, tmp_path: Path
+    base: FusedDecoder, base_dir: Path, catalog: Path, tmp_path: Path
 ) -> None:
     adapter = make_adapter(base, catalog)
     disturb(adapter)
@@ -108,13 +109,13 @@ def test_bf16_gradient_is_about_as_near_to_the_exact_one_as_autograds(
 ) -> None:
     folder = tmp_path / "bf16"
     AutoModelForCausalLM.from_pretrained(base_dir, dtype="bfloat16").save_pretrained(folder)
-    adapter = make_adapter(FrozenModel(folder, CPU), catalog)
+    adapter = make_adapter(FusedDecoder(load_model(folder, CPU)), catalog)
     disturb(adapter)
     adapter.weights.data.copy_(adapter.weights.data.bfloat16())  # so that all three have the same
     adapter.refresh()
     export(tmp_path / "adapter", adapter.tensors(), adapter.config("tiny"))
     chosen = rows(9, 5, 17, 8)
-    packed_gradients(FrozenModel(folder, CPU), adapter, chosen)
+    packed_gradients(FusedDecoder(load_model(folder, CPU)), adapter, chosen)
     theirs = {}
     for dtype in ("float32", "bfloat16"):
         wrapped = plain_peft(folder, tmp_path / "adapter", dtype)

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from services.worker.spec import ServedCheck
 from services.worker.training import evaluate
 from services.worker.training.data import BadData
+from services.worker.training.fused import FusedDecoder
 from services.worker.training.loop import NonFiniteLoss
 from services.worker.training.prefix import Room
 from services.worker.training.process import failure_message
@@ -195,7 +196,8 @@ def test_a_changed_base_is_refused(trainer: Trainer, make_spec: MakeSpec) -> Non
     trainer.train(make_spec(attempt=1, n_epochs=1))
     warm = trainer.warm_trainer._warm
     assert warm is not None
-    warm.frozen.layers[0].products["o"][0, 0] += 1
+    assert isinstance(warm.base, FusedDecoder)
+    warm.base.layers[0].products["o"][0, 0] += 1
     with pytest.raises(RuntimeError, match="changed"):
         trainer.train(make_spec(attempt=2))
 

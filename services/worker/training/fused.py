@@ -1,23 +1,24 @@
-"""The frozen base model: Llama's and Qwen2's decoder on packed rows, with or without an adapter.
+"""The fused path: the decoder of Llama, Mistral, Qwen2 and Qwen3 written out for packed rows.
 
 Weights come from transformers; matrices that read the same input are stored side by side so that
-they are one product. Shapes: T packed tokens, of them S shared by the B rows, whose own tokens are
+they are one product. A model that has more than these families' arithmetic is refused: by its
+configuration and its weights here, by its figures in proof.py.
+
+Shapes: T packed tokens, of them S shared by the B rows, whose own tokens are
 padded to R each (pack.py); D width, H query heads, G key heads, E width of a head, N answer tokens,
 V vocabulary. H / G query heads read the same keys and values (grouped-query attention).
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import AutoModelForCausalLM
 
-from services.worker.training.lora import FUSED, LoraWeights
+from services.worker.training.decoder import checksum, linear_shapes
+from services.worker.training.lora import Linears, LoraWeights
 from services.worker.training.ops import (
     AdaptedProduct,
     AnswerLoss,
@@ -25,12 +26,27 @@ from services.worker.training.ops import (
     Norm,
     Select,
     Spread,
+    apply,
+    tensor,
 )
 from services.worker.training.pack import Pack
 
+FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+"""Model types whose arithmetic this is."""
+PRODUCTS = {
+    "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "o": ("self_attn.o_proj",),
+    "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
+    "down": ("mlp.down_proj",),
+}
+"""Linear modules of a layer by the product that computes them, in the order of the computation."""
 SHORT_KEYS = 512
 """Up to this many keys a row, plain products are 2 to 4 times as fast as the CPU's flash attention
 (backward in bf16, 8 rows of 65 tokens: 3 ms instead of 14)."""
+
+
+class Unfit(Exception):
+    """The model computes something that the fused path does not."""
 
 
 @dataclass(frozen=True)
@@ -42,28 +58,29 @@ class Layer:
     attention_norm: Tensor
     mlp_norm: Tensor
     products: dict[str, Tensor]
-    """[out, in] by key of FUSED."""
+    """[out, in] by key of PRODUCTS."""
     biases: dict[str, Tensor | None]
+    head_norms: tuple[Tensor, Tensor] | None
+    """[E] for queries and keys, before they are turned (Qwen3)."""
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Yield every weight."""
+        yield from (self.attention_norm, self.mlp_norm, *self.products.values())
+        yield from (bias for bias in self.biases.values() if bias is not None)
+        yield from self.head_norms or ()
 
 
-class FrozenModel:
-    """A base model that nothing here ever changes."""
+class FusedDecoder:
+    """One of FAMILIES on packed rows; see decoder.Decoder."""
 
-    def __init__(self, folder: Path, device: torch.device) -> None:
-        """Load the weights in ``folder`` (about a second for 135M parameters).
+    path = "fused"
+    shares_beginnings = True
 
-        Raises ValueError where some are missing: transformers would make them up.
-        """
-        model: Any
-        model, found = AutoModelForCausalLM.from_pretrained(
-            folder, dtype="auto", local_files_only=True, output_loading_info=True
-        )
-        if found["missing_keys"]:
-            raise ValueError("weights are missing in the base model's folder")
+    def __init__(self, model: Any) -> None:
+        """Take over the weights of ``model``; raises Unfit where it is another kind of model."""
         config = model.config
-        model.requires_grad_(False)
-        model.to(device)
-        self.device = device
+        if (reason := _misfit(config)) is not None:
+            raise Unfit(reason)
         self.heads: int = config.num_attention_heads
         self.key_heads: int = config.num_key_value_heads
         self.epsilon: float = config.rms_norm_eps
@@ -73,30 +90,45 @@ class FrozenModel:
         tied = model.lm_head.weight is model.model.embed_tokens.weight
         lm_head: Tensor = self.embedding if tied else model.lm_head.weight.data.clone()
         self.lm_head = lm_head  # [V, D]
-        self.dtype = self.embedding.dtype
+        self.width: int = self.embedding.shape[1]
         self.rotary = model.model.rotary_emb
-        self.shapes = {
-            name: (module.out_features, module.in_features)
-            for name, module in model.named_modules()
-            if isinstance(module, torch.nn.Linear)
-        }
         self.layers = [
             _fuse(f"model.layers.{number}", layer)
             for number, layer in enumerate(model.model.layers)
         ]
+        products = {
+            f"{layer.name}.{product}": tuple(f"{layer.name}.{path}" for path in paths)
+            for layer in self.layers
+            for product, paths in PRODUCTS.items()
+        }
+        self.linears = Linears(linear_shapes(model), products, model.device, self.embedding.dtype)
+        self._nothing_left_out(model)
 
     def checksum(self) -> str:
-        """Hash of every weight, to prove that a job left the base as it was."""
-        digest = hashlib.sha256()
-        for tensor in self._weights():
-            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        """Hash of every weight."""
+        return checksum(list(self._weights()))
 
     def _weights(self) -> Iterator[Tensor]:
         yield from (self.embedding, self.final_norm, self.lm_head)
         for layer in self.layers:
-            yield from (layer.attention_norm, layer.mlp_norm, *layer.products.values())
-            yield from (bias for bias in layer.biases.values() if bias is not None)
+            yield from layer.tensors()
+
+    def _nothing_left_out(self, model: Any) -> None:
+        """Count numbers: a weight that nothing here reads is arithmetic that nothing here does."""
+        ours = {tensor.data_ptr(): tensor.numel() for tensor in self._weights()}
+        theirs = {tensor.data_ptr(): tensor.numel() for tensor in model.parameters()}
+        if sum(ours.values()) != sum(theirs.values()):
+            raise Unfit("it has weights that the fused path does not read")
+
+    def below(self, pack: Pack, layer: int) -> Tensor:
+        """Return the states that enter ``layer``, [T, D]."""
+        return self.run(self.embed(pack), pack, range(layer))
+
+    def above(
+        self, states: Tensor, pack: Pack, layer: int, adapter: LoraWeights | None = None
+    ) -> Tensor:
+        """Run ``layer`` and all that follow, [N, D]."""
+        return self.run(states, pack, range(layer, len(self.layers)), adapter)
 
     def embed(self, pack: Pack) -> Tensor:
         """Return the states that enter layer 0, [T, D]."""
@@ -121,26 +153,29 @@ class FrozenModel:
     ) -> Tensor:
         """[T, D] → [T, D], or [N, D] where ``layer`` is the model's last."""
         normed = self._norm(states, layer.attention_norm)
-        mixed = self._attend(self._product(layer, "qkv", normed, adapter), site)  # [T, H · E]
+        qkv = self._product(layer, "qkv", normed, adapter)
+        mixed = self._attend(qkv, layer.head_norms, site)  # [T, H · E]
         if layer is self.layers[-1]:
             # Behind the last attention no token reads another: only answers are looked at.
-            mixed, states = (_tensor(Select, x, site.pack.predicting) for x in (mixed, states))
+            mixed, states = (tensor(Select, x, site.pack.predicting) for x in (mixed, states))
         states = states + self._product(layer, "o", mixed, adapter)
         normed = self._norm(states, layer.mlp_norm)
-        inner = _tensor(GatedSilu, self._product(layer, "gate_up", normed, adapter))  # [T, F]
+        inner = tensor(GatedSilu, self._product(layer, "gate_up", normed, adapter))  # [T, F]
         return states + self._product(layer, "down", inner, adapter)
 
     def _product(self, layer: Layer, key: str, x: Tensor, adapter: LoraWeights | None) -> Tensor:
         weight, bias = layer.products[key], layer.biases[key]
         if adapter is None:
             return functional.linear(x, weight, bias)
-        parts = adapter.products[f"{layer.name}.{key}"]
-        return _tensor(AdaptedProduct, x, adapter.weights, weight, bias, parts, adapter.scale)
+        parts = adapter.products.get(f"{layer.name}.{key}", ())
+        return tensor(AdaptedProduct, x, adapter.weights, weight, bias, parts, adapter.scale)
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        return _tensor(Norm, x, weight, self.epsilon)
+        return tensor(Norm, x, weight, self.epsilon)
 
-    def _attend(self, qkv: Tensor, site: "_Site") -> Tensor:
+    def _attend(
+        self, qkv: Tensor, head_norms: tuple[Tensor, Tensor] | None, site: "_Site"
+    ) -> Tensor:
         """[T, (H + 2G) · E] → [T, H · E].
 
         Tokens of the shared beginning attend to it alone; a row's own tokens to it and to the row's
@@ -150,11 +185,15 @@ class FrozenModel:
         tokens, sizes = qkv.shape[0], [self.heads, self.key_heads, self.key_heads]
         qkv = qkv.view(tokens, sum(sizes), -1)  # [T, H + 2G, E]
         # Queries and keys are turned together, values not: they are the last G.
-        turned = _rotate(qkv[:, : -self.key_heads], site.cos, site.sin)
+        turned = qkv[:, : -self.key_heads]
+        if head_norms is not None:
+            each = zip(torch.split(turned, sizes[:2], dim=1), head_norms, strict=True)
+            turned = torch.cat([self._norm(heads, norm) for heads, norm in each], dim=1)
+        turned = _rotate(turned, site.cos, site.sin)
         qkv = torch.cat([turned, qkv[:, -self.key_heads :]], dim=1)
         shared, own = qkv[: pack.shared], qkv[pack.shared :]  # [S, …], [T - S, …]
         # Spread and split together: one copy instead of three, forward and backward.
-        padded = _tensor(Spread, own, pack.spread, pack.collect)  # [B · R, H + 2G, E]
+        padded = tensor(Spread, own, pack.spread, pack.collect)  # [B · R, H + 2G, E]
         padded = padded.view(len(pack.rows), -1, *own.shape[1:])  # [B, R, H + 2G, E]
         queries, keys, values = torch.split(padded, sizes, dim=2)
         shared_queries, shared_keys, shared_values = torch.split(shared, sizes, dim=1)
@@ -164,7 +203,7 @@ class FrozenModel:
             _behind(shared_values, values),
             pack.mask,
         )
-        result = _tensor(Select, mixed.flatten(0, 1), pack.collect)  # [T - S, H, E], no padding
+        result = tensor(Select, mixed.flatten(0, 1), pack.collect)  # [T - S, H, E], no padding
         if pack.shared:
             first = _attention(  # as one row of S tokens
                 shared_queries[None], shared_keys[None], shared_values[None], pack.shared_mask
@@ -178,13 +217,17 @@ class FrozenModel:
         ``states`` [N, D] as they leave the last layer.
         """
         normed = self._norm(states, self.final_norm)
-        loss, correct = _apply(AnswerLoss, normed, self.lm_head, pack.targets)
+        loss, correct = apply(AnswerLoss, normed, self._head, pack.targets)
         return loss, int(correct)
 
     def logprobs(self, states: Tensor, targets: Tensor) -> Tensor:
         """Log-probability of each of ``targets`` [N]."""
-        logits = functional.linear(self._norm(states, self.final_norm), self.lm_head).float()
+        logits = self._head(self._norm(states, self.final_norm)).float()
         return logits.log_softmax(-1).gather(1, targets[:, None])[:, 0]
+
+    def _head(self, normed: Tensor) -> Tensor:
+        """Logits [N, V] of states as they leave the final norm."""
+        return functional.linear(normed, self.lm_head)
 
 
 @dataclass(frozen=True)
@@ -197,18 +240,21 @@ class _Site:
     sin: Tensor
 
 
-def _tensor(operation: type[torch.autograd.Function], *arguments: Any) -> Tensor:
-    result: Tensor = _apply(operation, *arguments)
-    return result
-
-
-def _apply(operation: type[torch.autograd.Function], *arguments: Any) -> Any:
-    """``operation.apply``, whose type torch does not declare."""
-    return operation.apply(*arguments)  # type: ignore[no-untyped-call]
+def _misfit(config: Any) -> str | None:
+    """Say what of a model's configuration is not computed here."""
+    if config.model_type not in FAMILIES:
+        return f"{config.model_type} is another architecture"
+    if config.hidden_act != "silu":
+        return f"its activation is {config.hidden_act}"
+    # Mistral has a window wherever it has a number, the others where their layers say so.
+    layers = set(getattr(config, "layer_types", None) or ())
+    windowed = config.model_type == "mistral" and config.sliding_window is not None
+    return "its attention has a window" if windowed or layers - {"full_attention"} else None
 
 
 def _fuse(name: str, layer: Any) -> Layer:
-    modules = {key: [layer.get_submodule(n) for n in names] for key, names in FUSED.items()}
+    modules = {key: [layer.get_submodule(n) for n in names] for key, names in PRODUCTS.items()}
+    attention = layer.self_attn
     return Layer(
         name=name,
         attention_norm=layer.input_layernorm.weight.data.clone(),
@@ -223,6 +269,9 @@ def _fuse(name: str, layer: Any) -> Layer:
             else torch.cat([module.bias.data for module in group])
             for key, group in modules.items()
         },
+        head_norms=(attention.q_norm.weight.data.clone(), attention.k_norm.weight.data.clone())
+        if hasattr(attention, "q_norm")
+        else None,
     )
 
 

@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
-from services.worker.training import model as model_module
+from services.worker.training import fused as model_module
 from services.worker.training.data import Row
+from services.worker.training.decoder import load_model
 from services.worker.training.evaluate import AdaptedModel
+from services.worker.training.fused import FusedDecoder
 from services.worker.training.lora import export
-from services.worker.training.model import FrozenModel
 from services.worker.training.prefix import Mode, PrefixCache
 from services.worker.training.rows import gather
 from shared.catalog import load_catalog
@@ -42,7 +43,7 @@ def row_losses(reference: Any, chosen: list[Row]) -> list[float]:
 @pytest.mark.parametrize("shared", [0, 1, 9])
 @torch.no_grad()
 def test_packed_rows_have_the_losses_they_have_alone(
-    base: FrozenModel, reference: Any, shared: int
+    base: FusedDecoder, reference: Any, shared: int
 ) -> None:
     chosen = rows(shared, 5, 17, 8)
     pack = pack_of(chosen)
@@ -54,7 +55,7 @@ def test_packed_rows_have_the_losses_they_have_alone(
 
 @torch.no_grad()
 def test_long_rows_take_the_fused_attention_and_agree(
-    base: FrozenModel, reference: Any, monkeypatch: pytest.MonkeyPatch
+    base: FusedDecoder, reference: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_module, "SHORT_KEYS", 4)
     chosen = rows(6, 5, 17, 8)
@@ -79,7 +80,7 @@ def test_equal_rows_share_nothing_that_predicts_an_answer() -> None:
 
 
 def test_export_loads_in_peft_with_the_same_logits_and_only_profile_modules(
-    base: FrozenModel, base_dir: Path, catalog: Path, tmp_path: Path
+    base: FusedDecoder, base_dir: Path, catalog: Path, tmp_path: Path
 ) -> None:
     from peft import PeftModel  # noqa: PLC0415 - slow import, one test
 
@@ -102,7 +103,7 @@ def test_export_loads_in_peft_with_the_same_logits_and_only_profile_modules(
 
 
 def test_adapter_starts_as_the_base_and_from_the_seed_alone(
-    base: FrozenModel, catalog: Path
+    base: FusedDecoder, catalog: Path
 ) -> None:
     one, same, other = (make_adapter(base, catalog, seed) for seed in (1, 1, 2))
     assert torch.equal(one.weights, same.weights)
@@ -114,7 +115,7 @@ def test_adapter_starts_as_the_base_and_from_the_seed_alone(
 
 @pytest.mark.parametrize("mode", Mode)
 def test_prefix_cache_gives_the_losses_of_the_whole_model(
-    base: FrozenModel, catalog: Path, tmp_path: Path, mode: Mode
+    base: FusedDecoder, catalog: Path, tmp_path: Path, mode: Mode
 ) -> None:
     chosen = rows(9, 5, 17, 8, 30, 4)
     adapter = make_adapter(base, catalog)
@@ -129,7 +130,7 @@ def test_prefix_cache_gives_the_losses_of_the_whole_model(
 
 
 def test_states_in_a_mapped_file_are_the_same_bits_and_leave_no_file(
-    base: FrozenModel, tmp_path: Path
+    base: FusedDecoder, tmp_path: Path
 ) -> None:
     chosen = gather(rows(9, 5, 17, 8, 12), tmp_path)
     memory, mapped = (
@@ -146,7 +147,7 @@ def test_the_weights_file_is_not_kept_in_memory_beside_the_model(
     tiny: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(tiny, tmp_path / "base")  # other tests may hold the shared one
-    loaded = FrozenModel(folder, CPU)
+    loaded = FusedDecoder(load_model(folder, CPU))
     gc.collect()
     maps = Path("/proc/self/maps").read_text().splitlines()
     assert loaded.embedding.numel()
@@ -154,7 +155,7 @@ def test_the_weights_file_is_not_kept_in_memory_beside_the_model(
 
 
 def test_checksum_sees_one_changed_weight_or_bias(tiny_qwen2: Path) -> None:
-    changed = FrozenModel(tiny_qwen2, CPU)
+    changed = FusedDecoder(load_model(tiny_qwen2, CPU))
     bias = changed.layers[3].biases["qkv"]
     assert bias is not None
     seen = [changed.checksum()]
@@ -168,4 +169,4 @@ def test_weights_file_of_another_shape_is_refused(tiny: Path, tmp_path: Path) ->
     (tmp_path / "config.json").write_text((tiny / "config.json").read_text())
     save_file({"unrelated": torch.zeros(2)}, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="missing"):
-        FrozenModel(tmp_path, CPU)
+        FusedDecoder(load_model(tmp_path, CPU))

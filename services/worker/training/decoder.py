@@ -1,0 +1,99 @@
+"""What the loop knows of a base model: states below and above its first trained layer, and losses.
+
+Two paths compute them. The generic one (generic.py) runs the layers as transformers wrote them, for
+any decoder; it is the reference. The fused one (fused.py) is written out for a few families, and is
+used where it has just given transformers' own figures on these very weights (proof.py).
+
+Shapes: T packed tokens (pack.py), D width, N answer tokens.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from services.worker.training.lora import Linears, LoraWeights
+from services.worker.training.pack import Pack
+
+
+class Decoder(Protocol):
+    """A base model that nothing here ever changes."""
+
+    @property
+    def path(self) -> str:
+        """``fused`` or ``generic``."""
+        ...
+
+    linears: Linears
+    width: int
+    """D."""
+    shares_beginnings: bool
+    """Whether a pack's rows may have their common beginning only once."""
+
+    def checksum(self) -> str:
+        """Hash of every weight, to prove that a job left the base as it was."""
+        ...
+
+    def below(self, pack: Pack, layer: int) -> Tensor:
+        """Return the states that enter ``layer``, [T, D]; of the base alone."""
+        ...
+
+    def above(
+        self, states: Tensor, pack: Pack, layer: int, adapter: LoraWeights | None = None
+    ) -> Tensor:
+        """Run ``layer`` and all that follow on ``states`` [T, D].
+
+        Returns what the answer tokens are predicted from, [N, D], for the two methods below.
+        """
+        ...
+
+    def answer_loss(self, states: Tensor, pack: Pack) -> tuple[Tensor, int]:
+        """Summed loss of the pack's answer tokens and how many the model would have chosen."""
+        ...
+
+    def logprobs(self, states: Tensor, targets: Tensor) -> Tensor:
+        """Log-probability of each of ``targets`` [N]."""
+        ...
+
+
+def load_model(folder: Path, device: torch.device) -> Any:
+    """Load a base model as transformers has it (about a second for 135M parameters), frozen.
+
+    Safetensors only, in one or many files. Raises ValueError where weights are missing, which
+    transformers would make up, or where there are some that it would not use.
+    """
+    model, found = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype="auto",
+        local_files_only=True,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    if found["missing_keys"]:
+        raise ValueError("weights are missing in the base model's folder")
+    # Older checkpoints hold the rotary frequencies, which are computed.
+    if needless := {key for key in found["unexpected_keys"] if not key.endswith(".inv_freq")}:
+        raise ValueError(f"the base model's configuration has no place for {min(needless)}")
+    model.requires_grad_(False)
+    model.eval()
+    return model.to(device)
+
+
+def checksum(tensors: list[Tensor]) -> str:
+    """Hash of the tensors' bytes."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def linear_shapes(model: Any) -> dict[str, tuple[int, int]]:
+    """Return (out, in) of every linear module of ``model`` by its full name."""
+    return {
+        name: (module.out_features, module.in_features)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
