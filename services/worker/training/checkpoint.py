@@ -63,11 +63,18 @@ class Conditions(BaseModel):
     threads: int
     micro_batch_divisor: int
     versions: dict[str, str]
+    path: str = "fused"
+    """Of the decoder."""
 
     def differences(self, before: "Conditions") -> str:
         """Say what is not as it was ``before``; empty when nothing is."""
         now, then = (
-            {"threads": one.threads, "micro-batch divisor": one.micro_batch_divisor} | one.versions
+            {
+                "threads": one.threads,
+                "micro-batch divisor": one.micro_batch_divisor,
+                "training path": one.path,
+            }
+            | one.versions
             for one in (self, before)
         )
         names = [name for name in now if now[name] != then.get(name)]

@@ -27,9 +27,10 @@ LENGTHS = (64, 41, 30, 23)
 """Tokens of the rows that are asked; they fit any context."""
 ALIKE = 12
 """Tokens that all of them begin with."""
-TOLERANCE = {torch.float32: 2e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
-"""Mean absolute difference of log-probabilities: rounding stays far below, other arithmetic far
-above. (SmolLM2-135M in bf16: 0.02 from packing alone, 3 without its rotary positions.)"""
+TOLERANCE = {torch.float32: 2e-4, torch.bfloat16: 0.25, torch.float16: 0.05}
+"""Mean absolute difference of log-probabilities. Rounding stays below: in bf16 SmolLM2-135M is off
+by 0.08 on the fused path, by 0.02 on the generic one. Other arithmetic is far above: 1.4 without
+rotary positions, 1.2 with another epsilon in its norms, 8 without its last layer."""
 
 
 class NotProven(Exception):

@@ -105,7 +105,7 @@ def _train(spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase, report: Repor
     identity = _identity(spec, entry, warm, data)
     shelf = Shelf(spec.attempt_dir, spec.resume_from, identity)
     mode = _mode(warm.base, data, numbers.n_epochs, scratch)
-    start, differs = _resume(spec, shelf, identity, mode)
+    start, differs = _resume(spec, shelf, identity, mode, warm.base.path)
     first_step = report.step = start.state.step
     report.emit(
         StartedMessage(
@@ -182,13 +182,14 @@ def _kept_mode(state: RunState, mode: Mode) -> Mode:
 
 
 def _resume(
-    spec: TrainSpec, shelf: Shelf, identity: RunIdentity, mode: Mode
+    spec: TrainSpec, shelf: Shelf, identity: RunIdentity, mode: Mode, path: str
 ) -> tuple[Checkpoint, str]:
     """Return the run's newest checkpoint, or a fresh start; and what has changed since."""
     conditions = Conditions(
         threads=spec.threads,
         micro_batch_divisor=spec.micro_batch_divisor,
         versions={name: version(name) for name in _VERSIONED},
+        path=path,
     )
     found = shelf.newest()
     if found is None:

@@ -40,6 +40,8 @@ def test_real_base_resumes_to_the_same_bits_and_peft_agrees(
 
     trainer = Trainer(None)
     unbroken = trainer.train(spec(1))
+    assert trainer.warm_trainer._warm
+    assert trainer.warm_trainer._warm.base.path == "fused"
 
     def stop(message: TrainerMessage) -> None:
         if message.kind == "progress" and message.metrics.step == 4:
