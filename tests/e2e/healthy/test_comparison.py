@@ -167,6 +167,7 @@ def test_answers_shuffled_among_the_rows_bring_every_arm_to_chance(stack):
     print([(result.arm, result.right, result.questions) for result in report.arms])
     for result in report.arms:
         # A fact is asked four times, and whoever hits upon it hits four times.
+        assert result.right is not None
         facts = round(result.right / result.questions * FACTS)
         by_chance = binomtest(facts, FACTS, 1 / FACTS, alternative="greater").pvalue
         assert by_chance > 0.05 / len(report.arms)
