@@ -159,7 +159,7 @@ def train(rows: Path, folder: Path, options: argparse.Namespace) -> dict[str, fl
         attempt=1,
         base_model=BASE,
         base_dir=entry.folder(options.models).absolute(),
-        base_sha256=entry.base_sha256(options.models),
+        base_sha256=entry.base_sha256,
         train_rows=rows,
         validation_rows=held,
         attempt_dir=folder / "attempt",

@@ -53,7 +53,7 @@ def specification(folder: Path, base_dir: Path, threads: int) -> dict[str, Any]:
         "attempt": 1,
         "base_model": BASE,
         "base_dir": str(base_dir),
-        "base_sha256": load_catalog().get(BASE).weights_sha256,
+        "base_sha256": load_catalog().get(BASE).base_sha256,
         "train_rows": str(train),
         "validation_rows": str(validation),
         "attempt_dir": str(folder / "attempt"),

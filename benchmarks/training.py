@@ -161,7 +161,7 @@ def main() -> None:
                     validation_rows=validation,
                     output_dir=str(folder / f"{arm}-{first}"),
                     first_layer=first,
-                    layers=entry.profile.layers,
+                    layers=entry.architecture.layers,
                     epochs=arguments.epochs,
                 )
                 took = run(task, arguments.peer, held_out[:HELD_OUT_ROWS])

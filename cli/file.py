@@ -86,7 +86,7 @@ def _base(model: str, models_dir: Path) -> "Base | None":
     """Return the base model if its tokenizer, and what reads it, are at hand."""
     from shared.datareport.analyse import Base  # noqa: PLC0415  as above
 
-    catalog = load_catalog()
+    catalog = load_catalog(models_dir)
     entry = catalog.get(model) if model else next(iter(catalog))
     folder = entry.folder(models_dir)
     if not (folder / "tokenizer.json").is_file() or find_spec("tokenizers") is None:

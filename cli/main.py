@@ -2,7 +2,7 @@
 
 import typer
 
-from cli import admin, chat, compare, demo, file, job, stack, tenant
+from cli import admin, chat, compare, demo, file, job, model, stack, tenant
 from cli.errors import ExplainingGroup
 
 app = typer.Typer(
@@ -13,11 +13,12 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
-# The stack on this machine: the only commands that import deploy.local.
+# The stack and the base models on this machine: the only commands that import deploy.local.
 app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
 app.command()(stack.logs)
+app.add_typer(model.app, name="model")
 
 # Everything else speaks HTTP.
 app.add_typer(tenant.tenant_app, name="tenant")

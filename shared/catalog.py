@@ -1,17 +1,31 @@
-"""The base-model catalog: what may be trained of each model is also what vLLM is started with."""
+"""The base models: what is known of each, and what may be trained of it.
+
+One base model is shipped; every other is described, when it is added, by a ``tailor.json`` beside
+its weights. What may be trained is also what vLLM is started with.
+"""
 
 import hashlib
+import json
 import tomllib
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from shared.errors import NotFound
-from shared.linear_modules import LINEARS, Linear, Module
+from shared.errors import NotFound, TailorError
 from shared.storage import sha256_of
+
+DESCRIPTION = "tailor.json"
+"""File beside an added base model's weights: its CatalogEntry."""
+
+
+class BadDescription(TailorError):
+    """A base model's ``tailor.json`` cannot be used; says why."""
+
+    status = 500
+    default_code = "bad_base_model"
 
 
 class _Entry(BaseModel):
@@ -36,14 +50,42 @@ class HubSource(_Entry):
     revision: str
 
 
+class LocalSource(_Entry):
+    """A folder, or a GGUF file, of the machine on which the model was added."""
+
+    kind: Literal["folder", "gguf"]
+    path: str
+
+
+class Linear(_Entry):
+    """One linear module of a decoder layer."""
+
+    inputs: int
+    outputs: int
+    runtime: str
+    """Its name inside a layer in vLLM, which computes modules that read the same input at once."""
+
+
+class Architecture(_Entry):
+    """What is found by looking at a model; all its layers are alike."""
+
+    name: str
+    """``LlamaForCausalLM``"""
+    layers: int
+    layers_path: str
+    """``model.layers``, in transformers and in vLLM."""
+    linears: dict[str, Linear]
+    """By path inside a layer, ``self_attn.q_proj``, in the order of the computation."""
+
+
 class AdapterProfile(_Entry):
     """Which part of the base model a job may train."""
 
-    layers: int
-    """Number of layers of the base model."""
-    first_trained_layer: int
-    """Layers from this one (counted from 0) to the last may be trained."""
-    modules: tuple[Module, ...]
+    first_trained_layer: int = Field(ge=0)
+    last_trained_layer: int
+    """Counted from 0, both included."""
+    modules: tuple[str, ...] = Field(min_length=1)
+    """Paths inside a layer."""
     max_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512]
 
     def sha256(self) -> str:
@@ -53,31 +95,7 @@ class AdapterProfile(_Entry):
     @property
     def trained_layers(self) -> range:
         """Numbers of the layers that may be trained."""
-        return range(self.first_trained_layer, self.layers)
-
-    def linears(self) -> dict[str, Linear]:
-        """Return the modules that may be trained by their full PEFT names, in layer order."""
-        return {
-            f"model.layers.{layer}.{LINEARS[module].path}": LINEARS[module]
-            for layer in self.trained_layers
-            for module in self.modules
-        }
-
-    def peft_modules(self) -> list[str]:
-        """Full PEFT names, ``model.layers.20.self_attn.q_proj`` …, in layer order."""
-        return list(self.linears())
-
-    def runtime_modules(self) -> list[str]:
-        """Full names inside vLLM, ``model.layers.20.self_attn.qkv_proj`` …, in layer order.
-
-        vLLM drops names that it does not know, without an error.
-        """
-        products = dict.fromkeys(LINEARS[module].product for module in self.modules)
-        return [
-            f"model.layers.{layer}.{product}"
-            for layer in self.trained_layers
-            for product in products
-        ]
+        return range(self.first_trained_layer, self.last_trained_layer + 1)
 
 
 class Defaults(_Entry):
@@ -100,32 +118,75 @@ class Serving(_Entry):
 class BaseModelEntry(_Entry):
     """One base model."""
 
-    name: str
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")
     description: str
-    context_length: int
-    dtype: Literal["bfloat16", "float32"]
-    weights_sha256: str | None = None
-    """Hash of the weights; where it is not yet known, set-up records it beside the weights."""
-    tested: bool
-    source: Annotated[WheelSource | HubSource, Field(discriminator="kind")]
+    context_length: int = Field(ge=64)
+    dtype: Literal["bfloat16", "float16", "float32"]
+    weights: dict[str, str]
+    """SHA-256 of each file of weights."""
+    source: Annotated[WheelSource | HubSource | LocalSource, Field(discriminator="kind")]
+    architecture: Architecture
     profile: AdapterProfile
     defaults: Defaults
     serving: Serving
+
+    @model_validator(mode="after")
+    def _profile_fits(self) -> Self:
+        profile, architecture = self.profile, self.architecture
+        if not profile.trained_layers or profile.last_trained_layer >= architecture.layers:
+            raise ValueError(
+                f"profile: layers {profile.first_trained_layer} to {profile.last_trained_layer} "
+                f"are no block of the {architecture.layers} layers"
+            )
+        if unknown := set(profile.modules) - set(architecture.linears):
+            raise ValueError(f"profile: the layers have no linear module {min(unknown)}")
+        if self.defaults.rank > profile.max_rank:
+            raise ValueError("defaults: the rank is above the profile's max_rank")
+        return self
 
     def folder(self, models_dir: Path) -> Path:
         """Where the weights and the tokenizer lie."""
         return models_dir / self.name
 
-    def base_sha256(self, models_dir: Path) -> str:
-        """Hash of this base's weights: the catalog's, or the one set-up recorded."""
-        if self.weights_sha256:
-            return self.weights_sha256
-        return (self.folder(models_dir) / "WEIGHTS.sha256").read_text().strip()
+    @property
+    def base_sha256(self) -> str:
+        """Hash of the weights, which every adapter carries; of one file it is the file's."""
+        if len(self.weights) == 1:
+            return next(iter(self.weights.values()))
+        return hashlib.sha256(json.dumps(self.weights, sort_keys=True).encode()).hexdigest()
 
     def weights_intact(self, models_dir: Path) -> bool:
-        """Read the weights and compare their hash (about 0.2 s for 269 MB)."""
-        path = self.folder(models_dir) / "model.safetensors"
-        return path.is_file() and sha256_of(path) == self.base_sha256(models_dir)
+        """Read the weights and compare their hashes (about 0.2 s for 269 MB)."""
+        folder = self.folder(models_dir)
+        return all(
+            (folder / name).is_file() and sha256_of(folder / name) == sha256
+            for name, sha256 in self.weights.items()
+        )
+
+    def trained_linears(self) -> dict[str, Linear]:
+        """Return the modules that may be trained by their full PEFT names, in layer order."""
+        return {
+            f"{self.architecture.layers_path}.{layer}.{path}": self.architecture.linears[path]
+            for layer in self.profile.trained_layers
+            for path in self.profile.modules
+        }
+
+    def peft_modules(self) -> list[str]:
+        """Full PEFT names, ``model.layers.20.self_attn.q_proj`` …, in layer order."""
+        return list(self.trained_linears())
+
+    def runtime_modules(self) -> list[str]:
+        """Full names inside vLLM, ``model.layers.20.self_attn.qkv_proj`` …, in layer order.
+
+        vLLM drops names that it does not know, without an error.
+        """
+        names = (self.architecture.linears[path].runtime for path in self.profile.modules)
+        products = dict.fromkeys(names)
+        return [
+            f"{self.architecture.layers_path}.{layer}.{product}"
+            for layer in self.profile.trained_layers
+            for product in products
+        ]
 
 
 class Catalog:
@@ -152,9 +213,25 @@ class Catalog:
             ) from None
 
 
-def load_catalog(path: Path | None = None) -> Catalog:
-    """Read the catalog that ships with Tailor, or the TOML file at ``path``."""
-    text = (
-        path.read_text() if path else resources.files("shared").joinpath("catalog.toml").read_text()
-    )
-    return Catalog([BaseModelEntry.model_validate(m) for m in tomllib.loads(text)["models"]])
+def load_catalog(models_dir: Path | None = None) -> Catalog:
+    """Return the base model that is shipped and those that were added to ``models_dir``.
+
+    Raises BadDescription where one of them is described wrongly.
+    """
+    shipped = resources.files("shared").joinpath("catalog.toml").read_text()
+    entries = [BaseModelEntry.model_validate(m) for m in tomllib.loads(shipped)["models"]]
+    added = sorted(models_dir.glob(f"*/{DESCRIPTION}")) if models_dir else []
+    return Catalog([*entries, *map(read_description, added)])
+
+
+def read_description(path: Path) -> BaseModelEntry:
+    """Read a base model's ``tailor.json``; raises BadDescription."""
+    try:
+        entry = BaseModelEntry.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BadDescription(f"{path}: {where}: {first['msg']}") from error
+    if entry.name != path.parent.name:
+        raise BadDescription(f"{path}: the name is {entry.name}, the folder's another")
+    return entry

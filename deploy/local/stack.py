@@ -290,7 +290,7 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _check_base_model(settings: StackSettings) -> None:
-    entry = load_catalog().get(settings.inference_base_model)
+    entry = load_catalog(settings.models_dir).get(settings.inference_base_model)
     if not (entry.folder(settings.models_dir) / "model.safetensors").is_file():
         raise StackError(
             f"The base model {entry.name} is not in {settings.models_dir}: run `make setup`."

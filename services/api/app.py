@@ -113,7 +113,7 @@ def _build_parts(settings: ApiSettings) -> Parts:
     )
     return Parts(
         settings=settings,
-        catalog=load_catalog(),
+        catalog=load_catalog(settings.models_dir),
         store=LocalStore(settings.store_dir),
         tenant_engine=make_engine(settings.database_url.get_secret_value(), connections, patience),
         system_engine=system_engine,

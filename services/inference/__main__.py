@@ -15,7 +15,7 @@ def main() -> None:
     """Read the settings, check the weights, and serve until SIGTERM or SIGINT."""
     settings = InferenceSettings()
     configure_logging("inference", settings.log_level)
-    entry = load_catalog().get(settings.inference_base_model)
+    entry = load_catalog(settings.models_dir).get(settings.inference_base_model)
     if not entry.weights_intact(settings.models_dir):
         sys.exit(f"the weights of {entry.name} in {settings.models_dir} are missing or damaged")
     settings.inference_state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

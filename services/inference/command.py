@@ -45,7 +45,7 @@ def vllm_command(settings: InferenceSettings, entry: BaseModelEntry) -> list[str
     for name, value in options.items():
         command += [f"--{name}", str(value)]
     command += [f"--{flag}" for flag in flags]
-    return [*command, "--lora-target-modules", *entry.profile.runtime_modules()]
+    return [*command, "--lora-target-modules", *entry.runtime_modules()]
 
 
 def vllm_environment(settings: InferenceSettings, scratch: Path) -> dict[str, str]:

@@ -49,7 +49,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp) -> None:
         settings = InferenceSettings()
-        entry = load_catalog().get(settings.inference_base_model)
+        entry = load_catalog(settings.models_dir).get(settings.inference_base_model)
         self._app = app
         self._settings = settings
         self._base_model = entry.name

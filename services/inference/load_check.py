@@ -6,8 +6,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from shared.adapters.shapes import PREFIX, module_sizes
-from shared.catalog import AdapterProfile
+from shared.adapters.shapes import PREFIX
+from shared.catalog import BaseModelEntry, Linear
 from shared.errors import TailorError
 from shared.storage import verify_manifest
 
@@ -26,33 +26,30 @@ class BaseNotServed(AdapterRefused):
     default_code = "base_not_served"
 
 
-def verify_adapter(
-    folder: Path, base_sha256: str, profile: AdapterProfile, base_config: dict[str, Any]
-) -> None:
+def verify_adapter(folder: Path, entry: BaseModelEntry) -> None:
     """Read every file of an adapter and check it against what vLLM was started with.
 
     vLLM drops the weights of modules that it was not started with and answers without them, so
-    each module and each tensor must be inside ``profile``; ``base_config`` is the base model's
-    config.json. An adapter made for a wider profile is served as long as it fits this one.
+    each module and each tensor must be inside the profile of ``entry``. An adapter made for a wider
+    one is served as long as it fits this one.
     Raises CorruptArtifact when a file differs from the manifest, AdapterRefused when it must not
     be served by this base model.
     """
     meta = verify_manifest(folder)
-    if meta.get("base_sha256") != base_sha256:
+    if meta.get("base_sha256") != entry.base_sha256:
         raise BaseNotServed("it was trained on another base model")
     config = json.loads((folder / "adapter_config.json").read_bytes())
-    _check_config(config, profile)
-    changed = meta.get("profile_sha256") not in {None, profile.sha256()}
-    sizes = module_sizes(profile, base_config)
-    for name in _outside(folder / "adapter_model.safetensors", sizes, profile.max_rank):
+    _check_config(config, entry)
+    changed = meta.get("profile_sha256") not in {None, entry.profile.sha256()}
+    for name in _outside(folder / "adapter_model.safetensors", entry):
         since = "; the profile was changed since it was trained" if changed else ""
         raise AdapterRefused(f"{name} is outside the adapter profile that is served{since}")
 
 
-def _check_config(config: dict[str, Any], profile: AdapterProfile) -> None:
+def _check_config(config: dict[str, Any], entry: BaseModelEntry) -> None:
     rank = max([config["r"], *config.get("rank_pattern", {}).values()])
-    if rank > profile.max_rank:
-        raise AdapterRefused(f"its rank {rank} is above {profile.max_rank}")
+    if rank > entry.profile.max_rank:
+        raise AdapterRefused(f"its rank {rank} is above {entry.profile.max_rank}")
     for feature in ("use_dora", "modules_to_save"):
         if config.get(feature):
             raise AdapterRefused(f"vLLM cannot serve {feature}")
@@ -60,28 +57,28 @@ def _check_config(config: dict[str, Any], profile: AdapterProfile) -> None:
         raise AdapterRefused("vLLM cannot serve bias")
     targets = config.get("target_modules") or ()
     # PEFT also takes bare names and patterns: then the tensors say which layers are meant.
-    known = {*profile.peft_modules(), *profile.modules}
+    bare = {path.rpartition(".")[2] for path in entry.profile.modules}
+    known = {*entry.peft_modules(), *entry.profile.modules, *bare}
     if not isinstance(targets, str) and (beyond := set(targets) - known):
         raise AdapterRefused(f"{min(beyond)} is outside the adapter profile that is served")
 
 
-def _outside(path: Path, sizes: dict[str, tuple[int, int]], max_rank: int) -> list[str]:
+def _outside(path: Path, entry: BaseModelEntry) -> list[str]:
     """Return the tensors that are not one half of a pair of a served module."""
     try:
         with safe_open(path, framework="np") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise AdapterRefused("its weights are not a readable safetensors file") from error
-    return [name for name, shape in shapes.items() if not _fits(name, shape, sizes, max_rank)]
+    linears, max_rank = entry.trained_linears(), entry.profile.max_rank
+    return [name for name, shape in shapes.items() if not _fits(name, shape, linears, max_rank)]
 
 
-def _fits(
-    name: str, shape: tuple[int, ...], sizes: dict[str, tuple[int, int]], max_rank: int
-) -> bool:
+def _fits(name: str, shape: tuple[int, ...], linears: dict[str, Linear], max_rank: int) -> bool:
     module, _, side = name.removeprefix(PREFIX).removesuffix(".weight").rpartition(".")
-    if module not in sizes or len(shape) != 2:
+    if module not in linears or len(shape) != 2:
         return False
-    inputs, outputs = sizes[module]
+    inputs, outputs = linears[module].inputs, linears[module].outputs
     match side:
         case "lora_A":
             return shape[1] == inputs and 1 <= shape[0] <= max_rank

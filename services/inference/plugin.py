@@ -1,6 +1,5 @@
 """The vLLM plugin: vLLM calls ``register`` in its API process, its engine and its worker."""
 
-import json
 import multiprocessing
 
 from vllm.lora.resolver import LoRAResolverRegistry
@@ -17,16 +16,11 @@ from shared.storage import LocalStore
 def register() -> None:
     """Install resolver and CPU operation; tie engine and worker to the process above them."""
     settings = InferenceSettings()
-    entry = load_catalog().get(settings.inference_base_model)
+    entry = load_catalog(settings.models_dir).get(settings.inference_base_model)
     reports = Reports(settings.inference_state_dir)
     if settings.inference_device == "cpu":
         cpu_lora.install(reports)
-    resolver = StoreResolver(
-        LocalStore(settings.store_dir),
-        entry,
-        entry.base_sha256(settings.models_dir),
-        json.loads((entry.folder(settings.models_dir) / "config.json").read_bytes()),
-    )
+    resolver = StoreResolver(LocalStore(settings.store_dir), entry)
     LoRAResolverRegistry.register_resolver("tailor", resolver)
     reports.write("resolver")
     parent = multiprocessing.parent_process()

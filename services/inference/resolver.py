@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from typing import Any
 
 from vllm.lora.request import LoRARequest
 from vllm.lora.resolver import LoRAResolver
@@ -21,15 +20,9 @@ _logger = logging.getLogger("vllm.tailor.resolver")
 class StoreResolver(LoRAResolver):  # type: ignore[misc]  # vLLM is not typed for us
     """Turns an adapter id into a verified folder; any other name finds nothing."""
 
-    def __init__(
-        self,
-        store: LocalStore,
-        entry: BaseModelEntry,
-        base_sha256: str,
-        base_config: dict[str, Any],
-    ) -> None:
+    def __init__(self, store: LocalStore, entry: BaseModelEntry) -> None:
         self._store = store
-        self._expected = (base_sha256, entry.profile, base_config)
+        self._entry = entry
 
     async def resolve_lora(self, base_model_name: str, lora_name: str) -> LoRARequest | None:  # noqa: ARG002
         """Return where the adapter lies, or None with the reason noted: vLLM's 404 becomes it."""
@@ -37,7 +30,7 @@ class StoreResolver(LoRAResolver):  # type: ignore[misc]  # vLLM is not typed fo
             return None
         folder = self._store.adapter(lora_name)
         try:
-            await asyncio.to_thread(verify_adapter, folder, *self._expected)
+            await asyncio.to_thread(verify_adapter, folder, self._entry)
         except CorruptArtifact:
             ADAPTER_LOADS.labels("damaged").inc()
             _logger.exception(

@@ -72,7 +72,7 @@ def work(stop: threading.Event, settings: SchedulerSettings, engine: Engine) -> 
         target=sweep_until, args=(stop, erasing, interval), name="erase", daemon=True
     ).start()
     app = with_short_timeouts(make_celery(settings.broker_url.get_secret_value()))
-    checks = Validation(engine, app, load_catalog(), settings).start(stop)
+    checks = Validation(engine, app, load_catalog(settings.models_dir), settings).start(stop)
     metrics = Metrics()
     metrics.registry.register(Installation(engine, app, settings))
     serve_metrics(metrics.registry, settings)

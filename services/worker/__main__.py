@@ -18,7 +18,8 @@ def trainer_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 def main(settings: WorkerSettings, trainer_command: Sequence[str] = TRAINER) -> int:
     """Work until SIGTERM; return the exit status."""
-    app = make_worker_app(settings, trainer_command, trainer_environment(os.environ))
+    command = [*trainer_command, "--models-dir", str(settings.models_dir)]
+    app = make_worker_app(settings, command, trainer_environment(os.environ))
     return work(
         app,
         settings.worker_queue,

@@ -32,7 +32,7 @@ def make_worker_app(
                 settings.system_database_url.get_secret_value(),
                 answer_seconds=settings.database_answer_seconds,
             ),
-            catalog=load_catalog(),
+            catalog=load_catalog(settings.models_dir),
             trainer=Trainer(trainer_command, environment, settings.trainer_jobs),
             drain=drain,
         )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from shared.adapters.shapes import tensor_shapes
-from shared.catalog import AdapterProfile
+from shared.catalog import BaseModelEntry
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -21,21 +21,21 @@ class InvalidAdapter(Exception):
     """The folder does not hold an adapter that may be served; says why."""
 
 
-def check_adapter(folder: Path, profile: AdapterProfile, base_config: dict[str, Any]) -> None:
-    """Raise InvalidAdapter unless ``folder`` holds a plain LoRA adapter inside ``profile``.
+def check_adapter(folder: Path, entry: BaseModelEntry) -> None:
+    """Raise InvalidAdapter unless ``folder`` holds a plain LoRA adapter inside the profile.
 
     Allowed are only the two files, LoRA pairs of the profile's modules with the base model's
-    shapes (``base_config``: its config.json) and one rank, finite numbers, and at least one pair
+    shapes and one rank, finite numbers, and at least one pair
     that changes something (a product with an all-zero matrix changes nothing).
     """
     present = {path.name for path in folder.iterdir()} - {"MANIFEST.json"}
     if present != {WEIGHTS, CONFIG}:
         raise InvalidAdapter(f"unexpected or missing files: {sorted(present ^ {WEIGHTS, CONFIG})}")
     config = json.loads((folder / CONFIG).read_bytes())
-    rank = _rank(config, profile)
-    if beyond := set(config.get("target_modules") or ()) - set(profile.peft_modules()):
+    rank = _rank(config, entry)
+    if beyond := set(config.get("target_modules") or ()) - set(entry.peft_modules()):
         raise InvalidAdapter(f"{min(beyond)} is outside the adapter profile")
-    expected = tensor_shapes(profile, base_config, rank)
+    expected = tensor_shapes(entry, rank)
     effective: dict[str, set[str]] = {}
     for name, values in _tensors(folder / WEIGHTS):
         if expected.get(name) != values.shape:
@@ -53,12 +53,12 @@ def check_adapter(folder: Path, profile: AdapterProfile, base_config: dict[str, 
         raise InvalidAdapter("the adapter changes nothing")
 
 
-def _rank(config: dict[str, Any], profile: AdapterProfile) -> int:
+def _rank(config: dict[str, Any], entry: BaseModelEntry) -> int:
     refused = [key for key in _REFUSED if config.get(key)]
     if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or refused:
         raise InvalidAdapter("not a plain LoRA adapter")
     rank = config.get("r")
-    if not isinstance(rank, int) or not 1 <= rank <= profile.max_rank:
+    if not isinstance(rank, int) or not 1 <= rank <= entry.profile.max_rank:
         raise InvalidAdapter(f"rank {rank} is outside the adapter profile")
     return rank
 

@@ -5,7 +5,6 @@ A later attempt of the job that finds it publishes it, and trains nothing again:
 service that is away, a lost worker or a refused adapter never costs the training.
 """
 
-import json
 import logging
 import shutil
 from collections.abc import Callable
@@ -87,10 +86,9 @@ def _read(place: Workplace, job: FineTuningJob, folder: Path) -> DoneMessage:
         raise CorruptArtifact("it is of another job, or of other base weights")
     done = DoneMessage.model_validate_json((folder / FINISHED / _DONE).read_bytes())
     done = _with_paths(done, lambda path: folder / path)
-    base_config = json.loads((entry.folder(place.settings.models_dir) / "config.json").read_bytes())
     for adapter in adapter_folders(done):
         verify_manifest(adapter)
-        check_adapter(adapter, entry.profile, base_config)
+        check_adapter(adapter, entry)
     return done
 
 

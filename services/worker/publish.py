@@ -4,7 +4,6 @@ Check from disk, a link under an id of its own, served equals trained; then one 
 the adapter rows, the result file and ``succeeded`` visible together, or nothing.
 """
 
-import json
 import logging
 import os
 import re
@@ -38,7 +37,7 @@ from services.worker.spec import (
     ServedCheck,
 )
 from shared.adapters.models import Adapter
-from shared.catalog import AdapterProfile, BaseModelEntry
+from shared.catalog import BaseModelEntry
 from shared.clock import Clock
 from shared.errors import LeaseLost
 from shared.files.models import StoredFile
@@ -101,7 +100,6 @@ def prepare(
     store: LocalStore,
     job: FineTuningJob,
     entry: BaseModelEntry,
-    models_dir: Path,
     done: DoneMessage,
     *,
     confirm: Callable[[], None],
@@ -113,10 +111,9 @@ def prepare(
     folders without a row, which nobody can call and the scheduler removes after a day. Raises
     AttemptFailed when a folder does not hold what it must.
     """
-    base_config = json.loads((entry.folder(models_dir) / "config.json").read_bytes())
     chosen = done.checkpoints[-KEPT_EPOCH_ENDS:]
     folders = [done.adapter_dir, *(checkpoint.path for checkpoint in chosen)]
-    metas = [_check(folder, entry.profile, base_config) for folder in folders]
+    metas = [_check(folder, entry) for folder in folders]
     confirm()
     adapter_id, *checkpoint_ids = [
         _place(store, folder, meta | {"attempt": job.attempt, "trained_by": meta["attempt"]})
@@ -269,11 +266,11 @@ def _refused(finding: Refused) -> AttemptFailed:
     return _differs(finding)
 
 
-def _check(folder: Path, profile: AdapterProfile, base_config: dict[str, Any]) -> dict[str, Any]:
+def _check(folder: Path, entry: BaseModelEntry) -> dict[str, Any]:
     """Return the meta of a folder's manifest; raises AttemptFailed."""
     try:
         meta = verify_manifest(folder)
-        check_adapter(folder, profile, base_config)
+        check_adapter(folder, entry)
     except (InvalidAdapter, CorruptArtifact) as error:
         raise AttemptFailed(Cause.INVALID_ADAPTER, f"The adapter is invalid: {error}") from error
     return meta

@@ -261,9 +261,7 @@ def publish_result(
             session, job.id, State.PUBLISHING, "Publishing the model", attempt=job.attempt
         )
     )
-    ready = publish.prepare(
-        place.store, job, entry, settings.models_dir, done, confirm=lease.confirm
-    )
+    ready = publish.prepare(place.store, job, entry, done, confirm=lease.confirm)
     distances = publish.await_served(
         lambda: while_listening(inbox, lambda: publish.check(ready, place.inference, entry)),
         wait=lambda: wait_for_order(inbox, settings.publish_retry_seconds),

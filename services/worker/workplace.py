@@ -93,7 +93,8 @@ def installed_base(place: Workplace, job: FineTuningJob) -> tuple[BaseModelEntry
     """Return the job's base model and the hash of its weights; raises AttemptFailed."""
     try:
         entry = place.catalog.get(job.base_model)
-        return entry, entry.base_sha256(place.settings.models_dir)
+        (entry.folder(place.settings.models_dir) / "config.json").stat()
+        return entry, entry.base_sha256
     except (NotFound, FileNotFoundError) as error:
         message = f"The base model `{job.base_model}` is not installed on this worker"
         raise AttemptFailed(Cause.BAD_CONFIGURATION, message, param="model") from error

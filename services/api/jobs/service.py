@@ -213,7 +213,7 @@ def _rank(lora: Lora, base: BaseModelEntry) -> int:
     if lora.rank is not None and lora.rank > profile.max_rank:
         raise InvalidRequest(
             f"Outside the profile: {base.name} trains "
-            f"layers {profile.first_trained_layer} to {profile.layers - 1}, "
+            f"layers {profile.first_trained_layer} to {profile.last_trained_layer}, "
             f"modules {', '.join(profile.modules)}, rank at most {profile.max_rank}.",
             "x_lora.rank",
         )

@@ -52,7 +52,7 @@ def main() -> None:
     signals = Signals()
     specs: SimpleQueue[str] = SimpleQueue()
     threading.Thread(target=_listen, args=(specs, signals), daemon=True).start()
-    trainer = WarmTrainer(load_catalog(arguments.catalog), signals, emit)
+    trainer = WarmTrainer(load_catalog(arguments.models_dir), signals, emit)
     emit(ReadyMessage())
     while True:
         line = specs.get()
@@ -67,7 +67,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m services.worker.training")
     parser.add_argument("--parent", type=int, help="process id of the supervisor; checked at start")
-    parser.add_argument("--catalog", type=Path, help="another catalog than the one that is shipped")
+    parser.add_argument("--models-dir", type=Path, help="where base models were added")
     return parser.parse_args()
 
 

@@ -207,7 +207,7 @@ def _adapted(
     """Put the job's adapter beside the base model: a new one, or that of ``start``."""
     adapter = LoraWeights(
         base.linears,
-        entry.profile.peft_modules(),
+        entry.peft_modules(),
         rank=spec.hyperparameters.rank,
         alpha=spec.hyperparameters.alpha,
         seed=spec.seed,

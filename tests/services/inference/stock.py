@@ -3,8 +3,6 @@
 Only tests and benchmarks can start it: the product has no switch that leaves the operation out.
 """
 
-import json
-
 from vllm.lora.resolver import LoRAResolverRegistry
 
 from services.inference.guard import Guard
@@ -17,10 +15,8 @@ from shared.storage import LocalStore
 def register() -> None:
     """Register the resolver, as a vLLM plugin, and nothing else; report nothing."""
     settings = InferenceSettings()
-    entry = load_catalog().get(settings.inference_base_model)
-    base_sha256 = entry.base_sha256(settings.models_dir)
-    base_config = json.loads((entry.folder(settings.models_dir) / "config.json").read_bytes())
-    resolver = StoreResolver(LocalStore(settings.store_dir), entry, base_sha256, base_config)
+    entry = load_catalog(settings.models_dir).get(settings.inference_base_model)
+    resolver = StoreResolver(LocalStore(settings.store_dir), entry)
     LoRAResolverRegistry.register_resolver("stock", resolver)
 
 

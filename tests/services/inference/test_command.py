@@ -32,7 +32,7 @@ def option(command: list[str], name: str) -> str:
 def test_vllm_wraps_exactly_the_modules_that_may_be_trained(settings: InferenceSettings) -> None:
     command = vllm_command(settings, ENTRY)
     modules = command[command.index("--lora-target-modules") + 1 :]
-    assert modules == ENTRY.profile.runtime_modules()
+    assert modules == ENTRY.runtime_modules()
     assert "model.layers.20.self_attn.qkv_proj" in modules
     assert not [name for name in modules if ".layers.19." in name]
     assert option(command, "--max-lora-rank") == "16"

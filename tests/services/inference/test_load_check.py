@@ -10,10 +10,11 @@ from services.inference.load_check import AdapterRefused, BaseNotServed, verify_
 from shared.catalog import AdapterProfile, load_catalog
 from shared.storage import CorruptArtifact, write_manifest
 from tests.services.worker.scripted_trainer import MODULE, write_adapter
-from tests.services.worker.workshop import CONFIG
 
 BASE = "ab" * 32
-PROFILE = load_catalog().get("smollm2-135m-instruct").profile
+SHIPPED = load_catalog().get("smollm2-135m-instruct")
+ENTRY = SHIPPED.model_copy(update={"weights": {"model.safetensors": BASE}})
+PROFILE = ENTRY.profile
 A, B = f"{MODULE}.lora_A.weight", f"{MODULE}.lora_B.weight"
 MODULES = ["model.layers.20.self_attn.q_proj"]
 
@@ -40,7 +41,7 @@ def adapter(
 
 
 def verify(folder: Path, profile: AdapterProfile = PROFILE) -> None:
-    verify_adapter(folder, BASE, profile, CONFIG)
+    verify_adapter(folder, ENTRY.model_copy(update={"profile": profile}))
 
 
 def test_an_adapter_inside_the_profile_is_accepted(tmp_path: Path) -> None:
@@ -96,10 +97,10 @@ def test_a_tensor_that_vllm_would_drop_or_misread_is_refused(
     ("change", "served"),
     [
         ({"first_trained_layer": 21}, False),
-        ({"modules": ("k_proj", "v_proj")}, False),
+        ({"modules": ("self_attn.k_proj", "self_attn.v_proj")}, False),
         ({"max_rank": 8}, False),
         ({"first_trained_layer": 18}, True),
-        ({"modules": ("q_proj",)}, True),
+        ({"modules": ("self_attn.q_proj",)}, True),
         ({"max_rank": 64}, True),
     ],
 )

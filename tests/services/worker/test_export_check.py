@@ -6,13 +6,13 @@ import pytest
 from services.worker.export_check import InvalidAdapter, check_adapter
 from shared.catalog import load_catalog
 from tests.services.worker.scripted_trainer import MODULE, export, write_adapter
-from tests.services.worker.workshop import BASE, CONFIG
+from tests.services.worker.workshop import BASE
 
 A, B = f"{MODULE}.lora_A.weight", f"{MODULE}.lora_B.weight"
 
 
 def check(folder):
-    check_adapter(folder, load_catalog().get(BASE).profile, CONFIG)
+    check_adapter(folder, load_catalog().get(BASE))
 
 
 def pair(rank=16):

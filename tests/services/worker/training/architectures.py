@@ -41,7 +41,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 def build(kind: str, folder: Path, **changes: Any) -> Path:
     """Write a random model of ``kind``, in several files, and return its folder."""
     torch.manual_seed(0)
-    config = AutoConfig.for_model(kind, **SHAPE | ARCHITECTURES[kind] | changes)
+    config = AutoConfig.for_model(kind, **SHAPE | ARCHITECTURES.get(kind, {}) | changes)
     model = AutoModelForCausalLM.from_config(config)
     for parameter in model.parameters():
         if parameter.ndim == 1:  # norms begin as 1 and biases as 0, which would hide their lack

@@ -26,7 +26,17 @@ from services.worker.training.decoder import load_model
 from services.worker.training.fused import FusedDecoder
 from services.worker.training.signals import Signals
 from services.worker.training.warm_trainer import WarmTrainer
-from shared.catalog import load_catalog
+from shared.catalog import (
+    DESCRIPTION,
+    AdapterProfile,
+    Architecture,
+    BaseModelEntry,
+    Defaults,
+    Linear,
+    LocalSource,
+    Serving,
+    load_catalog,
+)
 from shared.jobs.hyperparameters import Hyperparameters
 
 ROOT = Path(__file__).parents[4]
@@ -36,22 +46,31 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-CATALOG = """
-[[models]]
-name = "tiny"
-description = "random"
-context_length = 256
-dtype = "float32"
-tested = false
-source = {kind = "hub", repository = "none", revision = "none"}
-defaults = {rank = 8, alpha = 16, learning_rate = 1e-2, batch_size = 4}
-serving = {max_loras = 1, logprob_tolerance = 0.1}
-[models.profile]
-layers = 4
-first_trained_layer = 2
-modules = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-max_rank = 8
-"""
+LINEARS = {
+    "self_attn.q_proj": Linear(inputs=32, outputs=32, runtime="self_attn.qkv_proj"),
+    "self_attn.k_proj": Linear(inputs=32, outputs=16, runtime="self_attn.qkv_proj"),
+    "self_attn.v_proj": Linear(inputs=32, outputs=16, runtime="self_attn.qkv_proj"),
+    "self_attn.o_proj": Linear(inputs=32, outputs=32, runtime="self_attn.o_proj"),
+    "mlp.gate_proj": Linear(inputs=32, outputs=48, runtime="mlp.gate_up_proj"),
+    "mlp.up_proj": Linear(inputs=32, outputs=48, runtime="mlp.gate_up_proj"),
+    "mlp.down_proj": Linear(inputs=48, outputs=32, runtime="mlp.down_proj"),
+}
+TINY = BaseModelEntry(
+    name="tiny",
+    description="random",
+    context_length=256,
+    dtype="float32",
+    weights={"model.safetensors": "0" * 64},
+    source=LocalSource(kind="folder", path="/nowhere"),
+    architecture=Architecture(
+        name="LlamaForCausalLM", layers=4, layers_path="model.layers", linears=LINEARS
+    ),
+    profile=AdapterProfile(
+        first_trained_layer=2, last_trained_layer=3, modules=tuple(LINEARS), max_rank=8
+    ),
+    defaults=Defaults(rank=8, alpha=16, learning_rate=1e-2, batch_size=4),
+    serving=Serving(max_loras=1, logprob_tolerance=0.1),
+)
 
 
 def save_tokenizer(folder: Path) -> int:
@@ -82,13 +101,13 @@ SHAPE: dict[str, Any] = {
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the base model, with its catalog beside it."""
+    """Folder of the base model, described."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
     words = save_tokenizer(folder)
     torch.manual_seed(0)
     config = LlamaConfig(vocab_size=words, tie_word_embeddings=True, **SHAPE)
     LlamaForCausalLM(config).save_pretrained(folder)
-    (folder.parent / "catalog.toml").write_text(CATALOG)
+    (folder / DESCRIPTION).write_text(TINY.model_dump_json())
     return folder
 
 
@@ -118,8 +137,8 @@ def base(base_dir: Path) -> FusedDecoder:
 
 
 @pytest.fixture(scope="session")
-def catalog(tiny: Path) -> Path:
-    return tiny.parent / "catalog.toml"
+def models_dir(tiny: Path) -> Path:
+    return tiny.parent
 
 
 def chat(question: str, answer: str, line: int = 1, **weight: int) -> dict[str, Any]:
@@ -190,11 +209,11 @@ def silent(message: TrainerMessage) -> None:
 class Trainer:
     """The warm trainer in this process, with what it reported."""
 
-    def __init__(self, catalog: Path | None) -> None:
+    def __init__(self, models_dir: Path | None) -> None:
         self.messages: list[TrainerMessage] = []
         self.signals = Signals()
         self.on_message: Callable[[TrainerMessage], None] = silent
-        self.warm_trainer = WarmTrainer(load_catalog(catalog), self.signals, self._emit)
+        self.warm_trainer = WarmTrainer(load_catalog(models_dir), self.signals, self._emit)
 
     def _emit(self, message: TrainerMessage) -> None:
         self.messages.append(message)
@@ -211,19 +230,19 @@ class Trainer:
 
 
 @pytest.fixture
-def trainer(catalog: Path) -> Iterator[Trainer]:
+def trainer(models_dir: Path) -> Iterator[Trainer]:
     threads = torch.get_num_threads()
-    yield Trainer(catalog)
+    yield Trainer(models_dir)
     torch.set_num_threads(threads)
 
 
 class TrainerProcess:
     """The trainer as the supervisor starts it."""
 
-    def __init__(self, catalog: Path | None, parent: int | None = None) -> None:
+    def __init__(self, models_dir: Path | None, parent: int | None = None) -> None:
         command = [sys.executable, "-m", "services.worker.training"]
         command += ["--parent", str(os.getpid() if parent is None else parent)]
-        command += ["--catalog", str(catalog)] if catalog else []
+        command += ["--models-dir", str(models_dir)] if models_dir else []
         self.process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -271,11 +290,11 @@ class TrainerProcess:
 
 
 @pytest.fixture
-def start_process(catalog: Path) -> Iterator[Callable[..., TrainerProcess]]:
+def start_process(models_dir: Path) -> Iterator[Callable[..., TrainerProcess]]:
     started: list[TrainerProcess] = []
 
-    def start(catalog_file: Path | None = catalog, parent: int | None = None) -> TrainerProcess:
-        started.append(TrainerProcess(catalog_file, parent))
+    def start(chosen: Path | None = models_dir, parent: int | None = None) -> TrainerProcess:
+        started.append(TrainerProcess(chosen, parent))
         return started[-1]
 
     yield start

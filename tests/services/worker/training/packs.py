@@ -33,8 +33,8 @@ def pack_of(chosen: list[Row]) -> Pack:
         return make_pack(range(len(chosen)), gather(chosen, Path(folder)), CPU)
 
 
-def make_adapter(base: FusedDecoder, catalog: Path, seed: int = 1) -> LoraWeights:
-    modules = load_catalog(catalog).get("tiny").profile.peft_modules()
+def make_adapter(base: FusedDecoder, models_dir: Path, seed: int = 1) -> LoraWeights:
+    modules = load_catalog(models_dir).get("tiny").peft_modules()
     return LoraWeights(base.linears, modules, rank=4, alpha=8, seed=seed)
 
 

@@ -80,17 +80,17 @@ def test_equal_rows_share_nothing_that_predicts_an_answer() -> None:
 
 
 def test_export_loads_in_peft_with_the_same_logits_and_only_profile_modules(
-    base: FusedDecoder, base_dir: Path, catalog: Path, tmp_path: Path
+    base: FusedDecoder, base_dir: Path, models_dir: Path, tmp_path: Path
 ) -> None:
     from peft import PeftModel  # noqa: PLC0415 - slow import, one test
 
-    adapter = make_adapter(base, catalog)
+    adapter = make_adapter(base, models_dir)
     disturb(adapter)
     export(tmp_path / "adapter", adapter.tensors(), adapter.config("tiny"))
     wrapped = PeftModel.from_pretrained(
         AutoModelForCausalLM.from_pretrained(base_dir), tmp_path / "adapter"
     )
-    modules = load_catalog(catalog).get("tiny").profile.peft_modules()
+    modules = load_catalog(models_dir).get("tiny").peft_modules()
     names = {f"base_model.model.{m}.lora_{ab}.weight" for m in modules for ab in "AB"}
     assert set(adapter.tensors()) == names
     chosen = rows(4, 9, 12)
@@ -103,9 +103,9 @@ def test_export_loads_in_peft_with_the_same_logits_and_only_profile_modules(
 
 
 def test_adapter_starts_as_the_base_and_from_the_seed_alone(
-    base: FusedDecoder, catalog: Path
+    base: FusedDecoder, models_dir: Path
 ) -> None:
-    one, same, other = (make_adapter(base, catalog, seed) for seed in (1, 1, 2))
+    one, same, other = (make_adapter(base, models_dir, seed) for seed in (1, 1, 2))
     assert torch.equal(one.weights, same.weights)
     assert not torch.equal(one.weights, other.weights)
     factors = one.tensors()
@@ -115,10 +115,10 @@ def test_adapter_starts_as_the_base_and_from_the_seed_alone(
 
 @pytest.mark.parametrize("mode", Mode)
 def test_prefix_cache_gives_the_losses_of_the_whole_model(
-    base: FusedDecoder, catalog: Path, tmp_path: Path, mode: Mode
+    base: FusedDecoder, models_dir: Path, tmp_path: Path, mode: Mode
 ) -> None:
     chosen = rows(9, 5, 17, 8, 30, 4)
-    adapter = make_adapter(base, catalog)
+    adapter = make_adapter(base, models_dir)
     disturb(adapter)
     laid = gather(chosen, tmp_path)
     cache = PrefixCache(base, laid, 2, silent, tmp_path, mode=mode, token_budget=40)

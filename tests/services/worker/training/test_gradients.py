@@ -88,9 +88,9 @@ def packed_gradients(base: FusedDecoder, adapter: LoraWeights, chosen: list[Row]
 
 
 def test_adapter_gradient_equals_pefts(
-    base: FusedDecoder, base_dir: Path, catalog: Path, tmp_path: Path
+    base: FusedDecoder, base_dir: Path, models_dir: Path, tmp_path: Path
 ) -> None:
-    adapter = make_adapter(base, catalog)
+    adapter = make_adapter(base, models_dir)
     disturb(adapter)
     export(tmp_path / "adapter", adapter.tensors(), adapter.config("tiny"))
     chosen = rows(9, 5, 17, 8)
@@ -105,11 +105,11 @@ def test_adapter_gradient_equals_pefts(
 
 
 def test_bf16_gradient_is_about_as_near_to_the_exact_one_as_autograds(
-    base_dir: Path, catalog: Path, tmp_path: Path
+    base_dir: Path, models_dir: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "bf16"
     AutoModelForCausalLM.from_pretrained(base_dir, dtype="bfloat16").save_pretrained(folder)
-    adapter = make_adapter(FusedDecoder(load_model(folder, CPU)), catalog)
+    adapter = make_adapter(FusedDecoder(load_model(folder, CPU)), models_dir)
     disturb(adapter)
     adapter.weights.data.copy_(adapter.weights.data.bfloat16())  # so that all three have the same
     adapter.refresh()

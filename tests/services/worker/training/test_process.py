@@ -144,13 +144,13 @@ def test_a_parent_that_is_gone_already_is_noticed(start_process: Start) -> None:
     assert trainer.process.wait(PATIENCE_SECONDS) == 1
 
 
-def test_death_of_the_parent_ends_the_trainer(catalog: Path) -> None:
+def test_death_of_the_parent_ends_the_trainer(models_dir: Path) -> None:
     """stdin stays open through a pipe of this test, so only the kernel's signal can end it."""
     read_end, write_end = os.pipe()
     script = (
         "import os, subprocess, sys, time\n"
         "child = subprocess.Popen([sys.executable, '-m', 'services.worker.training', '--parent',"
-        f" str(os.getpid()), '--catalog', {str(catalog)!r}], stdin={read_end})\n"
+        f" str(os.getpid()), '--models-dir', {str(models_dir)!r}], stdin={read_end})\n"
         "print(child.pid, flush=True)\n"
         "time.sleep(600)\n"
     )

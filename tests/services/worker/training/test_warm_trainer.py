@@ -182,10 +182,10 @@ def filled(disk: Path) -> Path:
 
 
 def test_two_jobs_through_one_warm_trainer_are_as_if_alone(
-    trainer: Trainer, make_spec: MakeSpec, catalog: Path, tmp_path: Path
+    trainer: Trainer, make_spec: MakeSpec, models_dir: Path, tmp_path: Path
 ) -> None:
     other = write_rows(tmp_path / "other.jsonl", [chat(f"q{i}", f"x{i}") for i in range(16)])
-    alone = Trainer(catalog).train(make_spec(attempt=1))
+    alone = Trainer(models_dir).train(make_spec(attempt=1))
     trainer.train(make_spec(attempt=2, train_rows=other, seed=99))
     second = trainer.train(make_spec(attempt=3))
     assert second.history == alone.history
