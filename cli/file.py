@@ -11,14 +11,13 @@ from cli.client import openai_client
 from cli.console import console
 from cli.data_report import print_data_report
 from cli.errors import CommandFailed
-from cli.options import DataDir
+from cli.options import MODELS, DataDir, ModelsDir
 from shared.catalog import load_catalog
 from shared.files.report import MIN_ROWS
 
 if TYPE_CHECKING:
     from shared.datareport.analyse import Base
 
-MODELS = Path(__file__).parents[1] / ".models"
 """Where `make setup` puts the base models."""
 
 DOCUMENTS = {".txt", ".text", ".md", ".markdown", ".html", ".htm", ".xhtml", ".pdf", ".docx"}
@@ -33,9 +32,7 @@ def check(
     path: DataFile,
     validation_file: Annotated[Path | None, typer.Option(help="Validation rows, too.")] = None,
     model: Annotated[str, typer.Option(help="Base model; by default the catalog's first.")] = "",
-    models_dir: Annotated[
-        Path, typer.Option(envvar="TAILOR_MODELS_DIR", help="Folder of the base models.")
-    ] = MODELS,
+    models_dir: ModelsDir = MODELS,
 ) -> None:
     """Validate a file as an upload and a job would, without a server, and report what is in it.
 

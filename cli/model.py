@@ -12,14 +12,11 @@ from rich.table import Table
 from cli.connection import DEFAULT_DATA_DIR
 from cli.console import console, line_console
 from cli.errors import CommandFailed
+from cli.options import MODELS, ModelsDir
 from shared.catalog import DESCRIPTION, BaseModelEntry, load_catalog
 
 app = typer.Typer(help="Add, look at and remove base models.", no_args_is_help=True)
-ModelsDir = Annotated[
-    Path, typer.Option(envvar="TAILOR_MODELS_DIR", help="Folder of the base models.")
-]
 Name = Annotated[str, typer.Argument(show_default=False, help="As `tailor model list` shows it.")]
-MODELS = Path(".models")
 
 
 @app.command()
@@ -50,7 +47,7 @@ def add(
     out = line_console()
     out.print(f"added {entry.name}: {_summary(entry)}")
     out.print(f"what is trained of it may be changed in {path} until a job has used it")
-    out.print(f"serve it: TAILOR_INFERENCE_BASE_MODEL={entry.name} tailor up")
+    out.print(f"serve it: tailor up --model {entry.name}")
 
 
 @app.command("list")

@@ -13,3 +13,7 @@ DataDir = Annotated[
         show_default=False,
     ),
 ]
+ModelsDir = Annotated[
+    Path, typer.Option(envvar="TAILOR_MODELS_DIR", help="Folder of the base models.")
+]
+MODELS = Path(__file__).parents[1] / ".models"

@@ -37,6 +37,9 @@ def up(
     host: Annotated[str, typer.Option(help="Address the API listens on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8000,
     detach: Annotated[bool, typer.Option("--detach", help="Return when all is ready.")] = False,
+    model: Annotated[
+        str, typer.Option(help="Base model to serve, see `tailor model list`.", show_default=False)
+    ] = "",
 ) -> None:
     """Start the stack; stop it with Ctrl-C, or with `tailor down` where --detach was given."""
     from deploy.local.stack import Stack  # noqa: PLC0415  see the module's docstring
@@ -45,7 +48,9 @@ def up(
     stack = Stack(data_dir)
     interrupt_on_signals()
     try:
-        url = stack.start(host, port, lambda name, took: _report(console, name, took))
+        url = stack.start(
+            host, port, lambda name, took: _report(console, name, took), base_model=model or None
+        )
     except KeyboardInterrupt:
         console.print("interrupted; everything is stopped")
         raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -14,9 +14,6 @@ from typing import Any
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -40,7 +37,6 @@ SPARE_BYTES = 1 << 30
 """Stays free on the disk."""
 BF16_FROM_GGUF = 4
 """A converted file is at most so many times as large as a GGUF of four bits a weight."""
-_AWAY = (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError)
 
 
 @dataclass(frozen=True)
@@ -120,7 +116,9 @@ def _from_hub(source: str, models_dir: Path, folder: Path) -> HubSource:
         raise StackError(f"{repository} has no revision {revision}") from error
     except RepositoryNotFoundError as error:
         raise StackError(f"the hub has no model {repository}, or hides it from you") from error
-    except _AWAY as error:
+    except StackError:
+        raise
+    except Exception as error:  # its client also lets through what its transport raises
         raise StackError(
             f"{repository} could not be fetched from the hub ({type(error).__name__}); what is "
             "there of it is kept for the next try"

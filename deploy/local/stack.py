@@ -55,10 +55,13 @@ class Stack:
     def __init__(self, data_dir: Path) -> None:
         self.folder = DataFolder(data_dir)
 
-    def start(self, host: str, port: int, progress: Progress) -> str:
+    def start(
+        self, host: str, port: int, progress: Progress, *, base_model: str | None = None
+    ) -> str:
         """Start everything and return the base URL once all is ready.
 
-        Raises StackError with a sentence; then nothing is left running.
+        ``base_model`` goes before the environment's. Raises StackError with a sentence; then
+        nothing is left running.
         """
         with disk_errors(self.folder.root):
             self.folder.make()
@@ -66,6 +69,8 @@ class Stack:
                 self._refuse_second_start()
                 self._clear()
                 settings = StackSettings()
+                if base_model:
+                    settings = settings.model_copy(update={"inference_base_model": base_model})
                 check_disk(self.folder.root)
                 _check_base_model(settings)
                 port = claim_port(host, port)
@@ -291,9 +296,11 @@ def _uninterrupted() -> Iterator[None]:
 
 def _check_base_model(settings: StackSettings) -> None:
     entry = load_catalog(settings.models_dir).get(settings.inference_base_model)
-    if not (entry.folder(settings.models_dir) / "model.safetensors").is_file():
+    folder = entry.folder(settings.models_dir)
+    if missing := [name for name in entry.weights if not (folder / name).is_file()]:
         raise StackError(
-            f"The base model {entry.name} is not in {settings.models_dir}: run `make setup`."
+            f"The base model {entry.name} lacks {missing[0]} in {folder}: run `make setup`, or add "
+            "it again."
         )
 
 

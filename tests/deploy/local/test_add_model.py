@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from huggingface_hub import HfApi
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from deploy.local import add_model
@@ -203,6 +204,15 @@ def test_a_download_that_is_cut_off_is_kept_and_gone_on_with(hub: Hub, tmp_path:
     hub.failure = None
     assert added("owner/name", tmp_path).name == "mine"
     assert not partial.exists()
+
+
+def test_a_hub_that_cannot_be_reached_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = HfApi(endpoint="http://127.0.0.1:9")
+    monkeypatch.setattr(add_model, "HfApi", lambda: nobody)
+    with pytest.raises(StackError, match="owner/name could not be fetched"):
+        added("owner/name", tmp_path)
 
 
 def test_a_model_is_removed_and_the_adapters_trained_on_it_are_counted(
