@@ -80,6 +80,10 @@ class WarmTrainer:
     def _base(self, spec: TrainSpec, entry: BaseModelEntry) -> WarmBase:
         """Return the base model, loaded at most once and proven unchanged since."""
         if self._warm is None:
+            if not entry.weights_intact(spec.base_dir.parent):
+                raise BadConfiguration(
+                    f"The weights of {entry.name} are missing or are not those it was added with."
+                )
             base = load_decoder(spec.base_dir, self._device, entry.profile.first_trained_layer)
             self._warm = WarmBase(
                 name=spec.base_model,

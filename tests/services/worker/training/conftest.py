@@ -38,8 +38,11 @@ from shared.catalog import (
     load_catalog,
 )
 from shared.jobs.hyperparameters import Hyperparameters
+from shared.storage import sha256_of
 
 ROOT = Path(__file__).parents[4]
+# With tensors so small threads only wait for each other, and for the other test process's.
+torch.set_num_threads(1)
 PATIENCE_SECONDS = 180
 """A process imports torch before it speaks; that takes long on a busy machine."""
 CHAT_TEMPLATE = (
@@ -71,6 +74,13 @@ TINY = BaseModelEntry(
     defaults=Defaults(rank=8, alpha=16, learning_rate=1e-2, batch_size=4),
     serving=Serving(max_loras=1, logprob_tolerance=0.1),
 )
+
+
+def describe(folder: Path) -> None:
+    """Write what is known of the tiny model whose weights lie in ``folder``."""
+    weights = {path.name: sha256_of(path) for path in folder.glob("*.safetensors")}
+    entry = TINY.model_copy(update={"weights": weights})
+    (folder / DESCRIPTION).write_text(entry.model_dump_json())
 
 
 def save_tokenizer(folder: Path) -> int:
@@ -107,7 +117,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     config = LlamaConfig(vocab_size=words, tie_word_embeddings=True, **SHAPE)
     LlamaForCausalLM(config).save_pretrained(folder)
-    (folder / DESCRIPTION).write_text(TINY.model_dump_json())
+    describe(folder)
     return folder
 
 

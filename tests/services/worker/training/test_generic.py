@@ -19,7 +19,7 @@ from services.worker.training.rows import gather
 from services.worker.training.signals import Interrupted
 from tests.services.worker.training.architectures import ARCHITECTURES, build
 from tests.services.worker.training.attempts import MakeSpec, bytes_of
-from tests.services.worker.training.conftest import Trainer, save_tokenizer, silent
+from tests.services.worker.training.conftest import Trainer, describe, save_tokenizer, silent
 from tests.services.worker.training.packs import CPU, disturb, gradients, rows
 from tests.services.worker.training.test_gradients import (
     distance,
@@ -132,11 +132,13 @@ def test_a_base_that_no_path_computes_is_refused(
 
 
 def test_a_job_on_the_generic_path_resumes_to_the_same_bits_and_is_pefts(
-    trainer: Trainer, make_spec: MakeSpec, tmp_path: Path
+    make_spec: MakeSpec, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "base"
+    folder = tmp_path / "tiny"
     words = save_tokenizer(folder)
     build("gemma3_text", folder, vocab_size=words)
+    describe(folder)
+    trainer = Trainer(tmp_path)
 
     def spec(attempt: int, *resume_from: Path) -> Any:
         return make_spec(attempt, base_dir=folder, resume_from=resume_from, n_epochs=2)

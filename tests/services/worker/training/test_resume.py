@@ -9,10 +9,10 @@ from services.worker.spec import TrainerMessage
 from services.worker.training import report
 from services.worker.training.prefix import Room
 from services.worker.training.signals import Interrupted
-from shared.catalog import DESCRIPTION
+from shared.catalog import DESCRIPTION, read_description
 from shared.storage import verify_manifest
 from tests.services.worker.training.attempts import MakeSpec, bytes_of, stop_after
-from tests.services.worker.training.conftest import TINY, Trainer, silent
+from tests.services.worker.training.conftest import Trainer, silent
 
 
 def test_a_resumed_job_exports_the_kept_epochs_of_its_earlier_attempts_too(
@@ -209,14 +209,14 @@ def test_a_checkpoint_of_another_run_is_not_resumed(
 
 
 def test_a_changed_profile_means_a_fresh_start_that_is_explained(
-    trainer: Trainer, make_spec: MakeSpec, tmp_path: Path
+    trainer: Trainer, make_spec: MakeSpec, tiny: Path, tmp_path: Path
 ) -> None:
     folder = interrupted_attempt(trainer, make_spec)
     narrower = tmp_path / "models"
-    described = narrower / "tiny" / DESCRIPTION
-    described.parent.mkdir(parents=True)
-    profile = TINY.profile.model_copy(update={"modules": TINY.profile.modules[1:]})
-    described.write_text(TINY.model_copy(update={"profile": profile}).model_dump_json())
+    described = shutil.copytree(tiny, narrower / "tiny") / DESCRIPTION
+    before = read_description(described)
+    profile = before.profile.model_copy(update={"modules": before.profile.modules[1:]})
+    described.write_text(before.model_copy(update={"profile": profile}).model_dump_json())
     after = Trainer(narrower)
     done = after.train(make_spec(attempt=51, resume_from=(folder,)))
     (started,) = after.of("started")

@@ -1,6 +1,7 @@
 """Whole jobs on the tiny model: what is reported, what is written, and what is refused."""
 
 import json
+import shutil
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -200,6 +201,16 @@ def test_a_changed_base_is_refused(trainer: Trainer, make_spec: MakeSpec) -> Non
     warm.base.layers[0].products["o"][0, 0] += 1
     with pytest.raises(RuntimeError, match="changed"):
         trainer.train(make_spec(attempt=2))
+
+
+def test_weights_that_were_swapped_since_the_model_was_added_are_refused(
+    make_spec: MakeSpec, tiny: Path, tmp_path: Path
+) -> None:
+    swapped = shutil.copytree(tiny, tmp_path / "tiny")
+    weights = swapped / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + bytes(4))
+    with pytest.raises(BadConfiguration, match="not those it was added with"):
+        Trainer(tmp_path).train(make_spec(base_dir=swapped))
 
 
 def test_losses_that_are_no_numbers_end_the_job(trainer: Trainer, make_spec: MakeSpec) -> None:
