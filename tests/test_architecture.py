@@ -22,10 +22,16 @@ DOORS = {
         "services/inference/cpu_lora.py",
         "services/inference/grouped_lora.py",
         "deploy/local/convert.py",
+        "deploy/local/inspect_model.py",
     ),
-    "transformers": ("services/worker/training/", "shared/chat/", "deploy/local/convert.py"),
+    "transformers": (
+        "services/worker/training/",
+        "shared/chat/",
+        "deploy/local/convert.py",
+        "deploy/local/inspect_model.py",
+    ),
     "peft": ("services/worker/training/",),
-    "vllm": ("services/inference/",),
+    "vllm": ("services/inference/", "deploy/local/inspect_model.py"),
     "celery": ("services/worker/", "shared/task_queue.py"),
     "kombu": ("services/worker/", "shared/task_queue.py"),
     "fastapi": ("services/api/",),
@@ -33,7 +39,7 @@ DOORS = {
 """Heavy libraries and the only places that import them. The two files of services/inference that
 import torch run inside vLLM's process: they are its CPU operation. shared/chat uses transformers'
 rendering of chat templates, which loads no torch; the API must not import it. Set-up converts
-weights in a process of its own."""
+weights, and a base model that is added is looked at, in processes of their own."""
 
 HEAVY = {"torch", "transformers", "peft", "vllm", "celery", "celery.worker"}
 TESTS_BY_SUBJECT = {"e2e", "gpu", "light"}
@@ -104,11 +110,11 @@ def test_shared_imports_no_service():
     assert outside(our_imports("shared"), "shared") == {}
 
 
-def test_the_command_line_speaks_http_and_only_the_stack_commands_know_the_local_stack():
+def test_the_command_line_speaks_http_and_only_stack_and_models_know_this_machine():
     found = our_imports("cli")
-    stack_commands = {"cli/stack.py": found.pop("cli/stack.py")}
+    local = {path: found.pop(path) for path in ("cli/stack.py", "cli/model.py")}
     assert outside(found, "cli", "shared", "examples") == {}
-    assert outside(stack_commands, "cli", "shared", "deploy.local") == {}
+    assert outside(local, "cli", "shared", "deploy.local") == {}
 
 
 def test_deployment_imports_no_service():
