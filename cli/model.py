@@ -37,9 +37,12 @@ def add(
             help="A Jinja template for a model without one, or instead of its own.",
         ),
     ] = None,
+    unchecked: Annotated[
+        bool, typer.Option("--no-check", help="Leave the proof for `tailor model check`.")
+    ] = False,
     models_dir: ModelsDir = MODELS,
 ) -> None:
-    """Add a base model, look at it and propose what of it is trained."""
+    """Add a base model: look at it, propose what of it is trained, and prove that it works."""
     from deploy.local.add_model import Wanted, default_name, install  # noqa: PLC0415  see above
 
     entry = install(Wanted(source, name or default_name(source), chat_template), models_dir)
@@ -47,15 +50,18 @@ def add(
     out = line_console()
     out.print(f"added {entry.name}: {_summary(entry)}")
     out.print(f"what is trained of it may be changed in {path} until a job has used it")
+    if not unchecked:
+        check(entry.name, models_dir)
     out.print(f"serve it: tailor up --model {entry.name}")
 
 
 @app.command("list")
 def list_models(models_dir: ModelsDir = MODELS) -> None:
     """Show the base models that may be served."""
-    table = Table("name", "architecture", "layers", "trained", "context", "installed")
+    table = Table("name", "architecture", "layers", "trained", "context", "offered")
     for entry in load_catalog(models_dir):
         there = (entry.folder(models_dir) / "config.json").is_file()
+        offered = "yes" if entry.offered(models_dir) else f"no (tailor model check {entry.name})"
         trained = entry.profile.trained_layers
         table.add_row(
             entry.name,
@@ -63,9 +69,25 @@ def list_models(models_dir: ModelsDir = MODELS) -> None:
             str(entry.architecture.layers),
             f"{trained[0]} to {trained[-1]}",
             str(entry.context_length),
-            "yes" if there else "no (make setup)",
+            offered if there else "no (make setup)",
         )
     console().print(table)
+
+
+@app.command()
+def check(name: Name, models_dir: ModelsDir = MODELS) -> None:
+    """Prove that a base model trains, and that vLLM serves what was trained (two minutes)."""
+    from deploy.local.add_model import check as prove  # noqa: PLC0415  see above
+
+    entry = load_catalog(models_dir).get(name)
+    out = line_console()
+    out.print("checking on its very weights: training path, PEFT, vLLM …")
+    proof = prove(entry, models_dir)
+    out.print(f"trains: yes, by the {proof.path} path; PEFT is off by {proof.peft_off:.3f}")
+    out.print(
+        f"serves: yes; vLLM is off by {proof.served_off:.3f} where an adapter changes "
+        f"{proof.adapter_off:.3f}"
+    )
 
 
 @app.command()

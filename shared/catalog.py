@@ -20,6 +20,9 @@ from shared.storage import sha256_of
 DESCRIPTION = "tailor.json"
 """File beside an added base model's weights: its CatalogEntry."""
 
+PROOF = "proof.json"
+"""File beside it: the Proof, once there is one."""
+
 
 class BadDescription(TailorError):
     """A base model's ``tailor.json`` cannot be used; says why."""
@@ -115,6 +118,25 @@ class Serving(_Entry):
     """Largest mean absolute difference of answer-token log-probabilities, trainer against vLLM."""
 
 
+class Proof(_Entry):
+    """What was found on a base model's very weights; see services/worker/prove.py.
+
+    Distances are mean differences of log-probabilities, each token weighted by its probability.
+    """
+
+    base_sha256: str
+    profile_sha256: str
+    path: str
+    """By which it is trained."""
+    peft_off: float
+    """PEFT's figures of a random adapter, from the training path's."""
+    served_off: float
+    """vLLM's."""
+    adapter_off: float
+    """The base model's: what the adapter changes."""
+    versions: dict[str, str]
+
+
 class BaseModelEntry(_Entry):
     """One base model."""
 
@@ -162,6 +184,22 @@ class BaseModelEntry(_Entry):
             (folder / name).is_file() and sha256_of(folder / name) == sha256
             for name, sha256 in self.weights.items()
         )
+
+    def proof(self, models_dir: Path) -> Proof | None:
+        """Return the proof of these weights with this profile, if there is one."""
+        try:
+            found = Proof.model_validate_json((self.folder(models_dir) / PROOF).read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+        same = (found.base_sha256, found.profile_sha256)
+        return found if same == (self.base_sha256, self.profile.sha256()) else None
+
+    def offered(self, models_dir: Path) -> bool:
+        """Say whether it is installed and, where it was added here, proven."""
+        folder = self.folder(models_dir)
+        if not (folder / "config.json").is_file():
+            return False
+        return not (folder / DESCRIPTION).is_file() or self.proof(models_dir) is not None
 
     def trained_linears(self) -> dict[str, Linear]:
         """Return the modules that may be trained by their full PEFT names, in layer order."""
@@ -222,6 +260,14 @@ def load_catalog(models_dir: Path | None = None) -> Catalog:
     entries = [BaseModelEntry.model_validate(m) for m in tomllib.loads(shipped)["models"]]
     added = sorted(models_dir.glob(f"*/{DESCRIPTION}")) if models_dir else []
     return Catalog([*entries, *map(read_description, added)])
+
+
+def write_proof(folder: Path, proof: Proof) -> None:
+    """Keep the proof of the base model in ``folder``."""
+    unfinished = folder / f"{PROOF}.tmp"
+    unfinished.write_text(proof.model_dump_json(indent=1) + "\n")
+    unfinished.chmod(0o644)
+    unfinished.rename(folder / PROOF)
 
 
 def read_description(path: Path) -> BaseModelEntry:

@@ -25,14 +25,15 @@ from shared.catalog import (
     BaseModelEntry,
     HubSource,
     LocalSource,
+    Proof,
     load_catalog,
     read_description,
 )
 from shared.storage import MANIFEST
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-FILES = ("*.json", "*.jinja", "merges.txt", "vocab.*", "*.safetensors")
-"""What is taken of a model's files; pickles and code stay where they are."""
+FILES = ("*.json", "*.jinja", "merges.txt", "vocab.*", "model*.safetensors")
+"""What is taken of a model's files; pickles, code and other forms of the weights stay behind."""
 SPARE_BYTES = 1 << 30
 """Stays free on the disk."""
 BF16_FROM_GGUF = 4
@@ -182,6 +183,15 @@ def _read(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise StackError(f"{path.name} is not JSON") from error
     return found if isinstance(found, dict) else {}
+
+
+def check(entry: BaseModelEntry, models_dir: Path) -> Proof:
+    """Prove that a base model trains and serves; raises StackError with what does not agree."""
+    command = [sys.executable, "-m", "services.worker.prove", entry.name, str(models_dir)]
+    found = json.loads(run(command, f"{entry.name} could not be checked").splitlines()[-1])
+    if "refused" in found:
+        raise StackError(f"{entry.name} is not proven: {found['refused']}")
+    return Proof.model_validate(found)
 
 
 def trained_on(entry: BaseModelEntry, data_dir: Path) -> int:

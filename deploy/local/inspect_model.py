@@ -35,11 +35,16 @@ def describe(folder: Path) -> dict[str, Any]:
             model = AutoModelForCausalLM.from_config(config)
     except (ValueError, KeyError, AttributeError) as error:
         raise Refused(f"transformers does not know this model: {error}") from error
+    if quantised := getattr(config, "quantization_config", None):
+        method = quantised.get("quant_method", "its own way")
+        raise Refused(f"its weights are quantised ({method}); add the model they were made from")
     text = config.get_text_config()
     architecture = _architecture(model, text.num_hidden_layers)
     layers = architecture.layers
     try:
         ChatEncoder(folder)
+    except FileNotFoundError as error:
+        raise Refused(f"{Path(error.filename).name} is missing") from error
     except ValueError as error:
         raise Refused(str(error)) from error
     profile = AdapterProfile(

@@ -302,6 +302,11 @@ def _check_base_model(settings: StackSettings) -> None:
             f"The base model {entry.name} lacks {missing[0]} in {folder}: run `make setup`, or add "
             "it again."
         )
+    if not entry.offered(settings.models_dir):
+        raise StackError(
+            f"The base model {entry.name} is not proven as it is now: run "
+            f"`tailor model check {entry.name}`."
+        )
 
 
 def _failed(name: str, folder: DataFolder) -> StackError:

@@ -26,7 +26,7 @@ def test_list_says_what_is_trained_and_what_is_not_installed(tailor, models: Pat
     lines = {line.split()[1]: line for line in result.output.splitlines() if "Llama" in line}
     assert "20 to 29" in lines["ours"]
     assert "make setup" in lines[SHIPPED.name]
-    assert "make setup" not in lines["ours"]
+    assert "tailor model check ours" in lines["ours"]
 
 
 def test_show_prints_all_that_is_known(tailor, models: Path) -> None:

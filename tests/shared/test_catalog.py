@@ -4,7 +4,15 @@ from typing import Any
 
 import pytest
 
-from shared.catalog import DESCRIPTION, BadDescription, BaseModelEntry, load_catalog
+from shared.catalog import (
+    DESCRIPTION,
+    PROOF,
+    BadDescription,
+    BaseModelEntry,
+    Proof,
+    load_catalog,
+    write_proof,
+)
 from shared.errors import NotFound
 
 SHIPPED = load_catalog().get("smollm2-135m-instruct")
@@ -83,3 +91,37 @@ def test_a_folder_that_was_renamed_is_refused(tmp_path):
     described(tmp_path, "copy")
     with pytest.raises(BadDescription, match="the name is own"):
         load_catalog(tmp_path)
+
+
+def proof_of(entry: BaseModelEntry) -> Proof:
+    return Proof(
+        base_sha256=entry.base_sha256,
+        profile_sha256=entry.profile.sha256(),
+        path="fused",
+        peft_off=0.01,
+        served_off=0.02,
+        adapter_off=0.5,
+        versions={},
+    )
+
+
+def test_an_added_model_is_offered_once_it_is_proven_as_it_is(tmp_path):
+    described(tmp_path)
+    (tmp_path / "own" / "config.json").write_text("{}")
+    entry = load_catalog(tmp_path).get("own")
+    assert not entry.offered(tmp_path)
+    write_proof(tmp_path / "own", proof_of(entry))
+    assert entry.offered(tmp_path)
+    profile = entry.profile.model_copy(update={"first_trained_layer": 10})
+    assert not entry.model_copy(update={"profile": profile}).offered(tmp_path)
+    swapped = entry.model_copy(update={"weights": {"model.safetensors": "0" * 64}})
+    assert not swapped.offered(tmp_path)
+    (tmp_path / "own" / PROOF).write_text("{")
+    assert not entry.offered(tmp_path)
+
+
+def test_the_shipped_model_is_offered_where_it_is_installed(tmp_path):
+    assert not SHIPPED.offered(tmp_path)
+    SHIPPED.folder(tmp_path).mkdir()
+    (SHIPPED.folder(tmp_path) / "config.json").write_text("{}")
+    assert SHIPPED.offered(tmp_path)

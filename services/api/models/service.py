@@ -1,7 +1,6 @@
 """Which models a tenant may train on and call: the served base and its own adapters."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
@@ -23,7 +22,7 @@ def served_base(catalog: Catalog, settings: ApiSettings) -> BaseModelEntry | Non
     """
     name = settings.inference_base_model
     entry = catalog.get(name) if name in catalog else None
-    return entry if entry and _installed(entry, settings.models_dir) else None
+    return entry if entry and entry.offered(settings.models_dir) else None
 
 
 def find_base(catalog: Catalog, settings: ApiSettings, name: str) -> BaseModelEntry | None:
@@ -107,7 +106,3 @@ def unknown_model(name: str) -> NotFound:
         "model",
         "model_not_found",
     )
-
-
-def _installed(entry: BaseModelEntry, models_dir: Path) -> bool:
-    return (entry.folder(models_dir) / "config.json").is_file()

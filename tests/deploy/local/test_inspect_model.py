@@ -68,6 +68,18 @@ def test_layers_without_linear_modules_or_unlike_each_other_are_refused(tmp_path
         describe(made("lfm2", tmp_path / "lfm2", layer_types=["conv", "full_attention"] * 2))
 
 
+def test_weights_that_are_quantised_and_a_lack_of_a_tokenizer_are_refused(tmp_path: Path) -> None:
+    folder = made("llama", tmp_path / "base")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(Refused, match=r"tokenizer\.json is missing"):
+        describe(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "awq"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(Refused, match=r"quantised \(awq\)"):
+        describe(folder)
+
+
 def test_a_template_that_ends_no_turn_is_refused(tmp_path: Path) -> None:
     folder = made("llama", tmp_path / "base")
     (folder / "chat_template.jinja").write_text(
