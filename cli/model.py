@@ -117,7 +117,7 @@ def remove(
             "more; --force removes it all the same"
         )
     uninstall(entry, models_dir)
-    line_console().print(f"removed {name}")
+    line_console().print(f"removed {name}; jobs that still wait for it will end with an error")
 
 
 def _summary(entry: BaseModelEntry) -> str:

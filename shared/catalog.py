@@ -20,6 +20,8 @@ from shared.storage import sha256_of
 DESCRIPTION = "tailor.json"
 """File beside an added base model's weights: its CatalogEntry."""
 
+NAME = r"[a-z0-9][a-z0-9._-]{0,99}"
+"""What a base model may be called."""
 PROOF = "proof.json"
 """File beside it: the Proof, once there is one."""
 
@@ -126,6 +128,8 @@ class Proof(_Entry):
 
     base_sha256: str
     profile_sha256: str
+    template_sha256: str
+    """Of the chat template's file."""
     path: str
     """By which it is trained."""
     peft_off: float
@@ -140,7 +144,7 @@ class Proof(_Entry):
 class BaseModelEntry(_Entry):
     """One base model."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")
+    name: str = Field(pattern=f"^{NAME}$")
     description: str
     context_length: int = Field(ge=64)
     dtype: Literal["bfloat16", "float16", "float32"]
@@ -186,13 +190,18 @@ class BaseModelEntry(_Entry):
         )
 
     def proof(self, models_dir: Path) -> Proof | None:
-        """Return the proof of these weights with this profile, if there is one."""
+        """Return the proof of these weights with this profile and template, if there is one."""
         try:
             found = Proof.model_validate_json((self.folder(models_dir) / PROOF).read_bytes())
+            proven = (found.base_sha256, found.profile_sha256, found.template_sha256)
+            now = (self.base_sha256, self.profile.sha256(), self.template_sha256(models_dir))
         except (FileNotFoundError, ValidationError):
             return None
-        same = (found.base_sha256, found.profile_sha256)
-        return found if same == (self.base_sha256, self.profile.sha256()) else None
+        return found if proven == now else None
+
+    def template_sha256(self, models_dir: Path) -> str:
+        """Hash of the chat template as it is."""
+        return sha256_of(self.folder(models_dir) / "chat_template.jinja")
 
     def offered(self, models_dir: Path) -> bool:
         """Say whether it is installed and, where it was added here, proven."""

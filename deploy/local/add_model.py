@@ -4,6 +4,7 @@ Only safetensors and GGUF are read, and no code that comes with a model is run.
 """
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -22,6 +23,7 @@ from deploy.local.base_model import convert, run, staged
 from deploy.local.errors import StackError
 from shared.catalog import (
     DESCRIPTION,
+    NAME,
     BaseModelEntry,
     HubSource,
     LocalSource,
@@ -51,12 +53,19 @@ class Wanted:
 
 def default_name(source: str) -> str:
     """Return the name of a model from where it comes from."""
-    last = source.partition("@")[0].rstrip("/").rpartition("/")[2].removesuffix(".gguf")
+    path = Path(source)
+    found = path.resolve().name if path.exists() else source.partition("@")[0].rpartition("/")[2]
+    last = found.removesuffix(".gguf")
     return re.sub(r"[^a-z0-9._-]+", "-", last.lower()).strip("-._")
 
 
 def install(wanted: Wanted, models_dir: Path) -> BaseModelEntry:
     """Install a base model below ``models_dir`` and return its description; raises StackError."""
+    if not re.fullmatch(NAME, wanted.name):
+        raise StackError(
+            f"{wanted.name!r} is no name for a base model: small letters, digits, dots, dashes; "
+            "--name gives one"
+        )
     if wanted.name in load_catalog(models_dir):
         raise StackError(f"there is a base model {wanted.name} already; --name gives another name")
     with staged(models_dir, wanted.name) as folder:
@@ -75,7 +84,10 @@ def install(wanted: Wanted, models_dir: Path) -> BaseModelEntry:
             raise StackError(f"{wanted.source}: {described['refused']}")
         described |= {"source": source.model_dump(), "description": f"{wanted.source}, added here."}
         (folder / DESCRIPTION).write_text(json.dumps(described, indent=1) + "\n")
-        return read_description(folder / DESCRIPTION)
+        entry = read_description(folder / DESCRIPTION)
+    for partial in models_dir.glob(_partial(wanted.source.partition("@")[0], "*")):
+        shutil.rmtree(partial)
+    return entry
 
 
 def _fetch(source: str, models_dir: Path, folder: Path) -> HubSource | LocalSource:
@@ -99,13 +111,13 @@ def _fetch(source: str, models_dir: Path, folder: Path) -> HubSource | LocalSour
 
 
 def _from_hub(source: str, models_dir: Path, folder: Path) -> HubSource:
-    """Download; what is cut off is gone on with by the next try."""
+    """Download; what is cut off, or refused afterwards, is not fetched again by the next try."""
     repository, _, revision = source.partition("@")
-    partial = models_dir / f".download-{repository.replace('/', '--')}"
     try:
         found = HfApi().model_info(repository, revision=revision or None, files_metadata=True)
         sizes = [file.size or 0 for file in found.siblings or () if _is_taken(file.rfilename)]
         _need(sum(sizes), models_dir)
+        partial = models_dir / _partial(repository, str(found.sha))
         snapshot_download(
             repository, revision=found.sha, local_dir=partial, allow_patterns=list(FILES)
         )
@@ -124,10 +136,15 @@ def _from_hub(source: str, models_dir: Path, folder: Path) -> HubSource:
             f"{repository} could not be fetched from the hub ({type(error).__name__}); what is "
             "there of it is kept for the next try"
         ) from error
-    shutil.rmtree(partial / ".cache", ignore_errors=True)
-    partial.rename(folder)
+    folder.mkdir()
+    for file in _files(partial):
+        os.link(file, folder / file.name)
     assert found.sha  # noqa: S101  the hub always tells it
     return HubSource(kind="hub", repository=repository, revision=found.sha)
+
+
+def _partial(repository: str, commit: str) -> str:
+    return f".download-{repository.replace('/', '--')}@{commit}"
 
 
 def _is_taken(name: str) -> bool:
@@ -153,10 +170,14 @@ def _refuse_code(folder: Path) -> None:
 
 
 def _refuse_other_weights(folder: Path) -> None:
-    if not list(folder.glob("*.safetensors")):
+    present = {path.name for path in folder.glob("*.safetensors")}
+    if not present:
         raise StackError(
             "it has no safetensors weights; pickled ones (.bin, .pt) are not read: convert them"
         )
+    index = folder / "model.safetensors.index.json"
+    if index.is_file() and (missing := set(_read(index).get("weight_map", {}).values()) - present):
+        raise StackError(f"{min(missing)} is missing, which {index.name} names")
 
 
 def _write_template(folder: Path) -> None:

@@ -33,13 +33,14 @@ def describe(folder: Path) -> dict[str, Any]:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
+        text = config.get_text_config()
+        count, longest = text.num_hidden_layers, text.max_position_embeddings
     except (ValueError, KeyError, AttributeError) as error:
         raise Refused(f"transformers does not know this model: {error}") from error
     if quantised := getattr(config, "quantization_config", None):
         method = quantised.get("quant_method", "its own way")
         raise Refused(f"its weights are quantised ({method}); add the model they were made from")
-    text = config.get_text_config()
-    architecture = _architecture(model, text.num_hidden_layers)
+    architecture = _architecture(model, count)
     layers = architecture.layers
     try:
         ChatEncoder(folder)
@@ -55,7 +56,7 @@ def describe(folder: Path) -> dict[str, Any]:
     )
     return {
         "name": folder.name,
-        "context_length": min(CONTEXT_LENGTH, text.max_position_embeddings),
+        "context_length": min(CONTEXT_LENGTH, longest),
         "dtype": _DTYPES.get(config.dtype, "bfloat16"),
         "weights": {path.name: sha256_of(path) for path in sorted(folder.glob("*.safetensors"))},
         "architecture": architecture.model_dump(),
@@ -67,11 +68,14 @@ def describe(folder: Path) -> dict[str, Any]:
 
 def _architecture(model: Any, count: int) -> Architecture:
     name = type(model).__name__
-    path, layers = next(
-        (path, module)
+    lists = {
+        path: module
         for path, module in model.named_modules()
         if isinstance(module, torch.nn.ModuleList) and len(module) == count
-    )
+    }
+    if not lists:
+        raise Refused(f"its {count} layers were not found in it")
+    path, layers = next(iter(lists.items()))
     shapes = [_linears(layer) for layer in layers]
     if not shapes[0]:
         raise Refused("its layers have no linear modules that an adapter could be put beside")

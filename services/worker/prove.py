@@ -52,6 +52,7 @@ def prove(entry: BaseModelEntry, models_dir: Path) -> Proof:
         return Proof(
             base_sha256=entry.base_sha256,
             profile_sha256=entry.profile.sha256(),
+            template_sha256=entry.template_sha256(models_dir),
             path=path,
             peft_off=off,
             served_off=served["served_to_trained"],

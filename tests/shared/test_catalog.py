@@ -1,5 +1,6 @@
 """The catalog's adapter profile speaks PEFT's and vLLM's names of the same modules."""
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -97,6 +98,7 @@ def proof_of(entry: BaseModelEntry) -> Proof:
     return Proof(
         base_sha256=entry.base_sha256,
         profile_sha256=entry.profile.sha256(),
+        template_sha256=hashlib.sha256(b"template").hexdigest(),
         path="fused",
         peft_off=0.01,
         served_off=0.02,
@@ -108,6 +110,8 @@ def proof_of(entry: BaseModelEntry) -> Proof:
 def test_an_added_model_is_offered_once_it_is_proven_as_it_is(tmp_path):
     described(tmp_path)
     (tmp_path / "own" / "config.json").write_text("{}")
+    template = tmp_path / "own" / "chat_template.jinja"
+    template.write_text("template")
     entry = load_catalog(tmp_path).get("own")
     assert not entry.offered(tmp_path)
     write_proof(tmp_path / "own", proof_of(entry))
@@ -116,6 +120,8 @@ def test_an_added_model_is_offered_once_it_is_proven_as_it_is(tmp_path):
     assert not entry.model_copy(update={"profile": profile}).offered(tmp_path)
     swapped = entry.model_copy(update={"weights": {"model.safetensors": "0" * 64}})
     assert not swapped.offered(tmp_path)
+    template.write_text("another")
+    assert not entry.offered(tmp_path)
     (tmp_path / "own" / PROOF).write_text("{")
     assert not entry.offered(tmp_path)
 

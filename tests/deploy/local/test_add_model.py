@@ -92,6 +92,12 @@ def _without_template(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text("{}")
 
 
+def _without_a_shard(folder: Path) -> None:
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    names = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+
+
 def _damaged(folder: Path) -> None:
     (folder / "config.json").write_text("{")
 
@@ -102,6 +108,7 @@ def _damaged(folder: Path) -> None:
         (_pickled, "pickled ones .* are not read"),
         (_with_code, "code of its own"),
         (_without_template, "no chat template.*--chat-template"),
+        (_without_a_shard, "00002-of-00002.safetensors is missing"),
         (_damaged, "config.json is not JSON"),
     ],
 )
@@ -149,12 +156,29 @@ def test_a_name_is_taken_once(own: Path, tmp_path: Path) -> None:
     [
         ("Qwen/Qwen2.5-0.5B-Instruct", "qwen2.5-0.5b-instruct"),
         ("Qwen/Qwen2.5-0.5B-Instruct@main", "qwen2.5-0.5b-instruct"),
-        ("/models/My Model/", "my-model"),
-        ("down/qwen_Q4_K_M.gguf", "qwen_q4_k_m"),
+        ("My Model/", "my-model"),
+        ("down/../qwen_Q4_K_M.gguf", "qwen_q4_k_m"),
+        ("down/..", "working"),
     ],
 )
-def test_a_model_is_called_as_its_source_unless_told_otherwise(source: str, name: str) -> None:
+def test_a_model_is_called_as_its_source_unless_told_otherwise(
+    source: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    working = tmp_path / "Working"
+    (working / "down").mkdir(parents=True)
+    (working / "My Model").mkdir()
+    (working / "qwen_Q4_K_M.gguf").touch()
+    monkeypatch.chdir(working)
     assert default_name(source) == name
+
+
+@pytest.mark.parametrize("name", ["", "Ours", "../x", "a/b", ".hidden", "x" * 101])
+def test_a_name_that_is_none_is_refused_before_anything_is_fetched(
+    name: str, own: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(StackError, match="--name gives one"):
+        install(Wanted(str(own), name), tmp_path / "models")
+    assert not (tmp_path / "models").exists()
 
 
 class Hub:
@@ -202,7 +226,12 @@ def test_a_download_that_is_cut_off_is_kept_and_gone_on_with(hub: Hub, tmp_path:
     (partial,) = (tmp_path / "models").iterdir()
     assert [path.name for path in partial.iterdir()] == ["config.json"]
     hub.failure = None
-    assert added("owner/name", tmp_path).name == "mine"
+    (hub.folder / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(StackError, match="no chat template"):
+        added("owner/name", tmp_path)
+    assert (partial / "model-00001-of-00002.safetensors").exists()
+    (tmp_path / "own.jinja").write_text(TEMPLATE)
+    assert added("owner/name", tmp_path, chat_template=tmp_path / "own.jinja").name == "mine"
     assert not partial.exists()
 
 
