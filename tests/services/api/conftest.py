@@ -23,6 +23,7 @@ from services.api.app import create_app
 from services.api.server import listening, server_config
 from services.api.settings import ApiSettings
 from shared.adapters.models import Adapter
+from shared.catalog import DESCRIPTION, load_catalog
 from shared.db import make_engine, transaction
 from shared.ids import new_id
 from shared.jobs.state import State
@@ -33,7 +34,7 @@ from shared.tenants.keys import new_secret
 from tests.conftest import Broker, Database, PostgresServer, short_folder, wait_until
 
 BASE = "smollm2-135m-instruct"
-UNSERVED = "smollm2-135m-instruct-hub"
+UNSERVED = "added-here"
 """Installed too, but not what inference answers for."""
 PLAIN_HTTP = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 ADMIN_KEY = new_secret(admin=True)
@@ -143,6 +144,8 @@ def running_api(
         for name in (BASE, UNSERVED):
             (folder / "models" / name).mkdir(parents=True)
             (folder / "models" / name / "config.json").write_text("{}")
+        added = load_catalog().get(BASE).model_copy(update={"name": UNSERVED})
+        (folder / "models" / UNSERVED / DESCRIPTION).write_text(added.model_dump_json())
         settings = ApiSettings(
             database_url=SecretStr(database.api_url),
             system_database_url=SecretStr(database.system_url),
