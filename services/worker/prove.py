@@ -20,7 +20,13 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from services.worker.served_check import Inference, ServedDiffers, check_served, distance
+from services.worker.served_check import (
+    Inference,
+    InferenceAway,
+    ServedDiffers,
+    check_served,
+    distance,
+)
 from services.worker.spec import ServedCheck
 from shared.catalog import BaseModelEntry, Proof, load_catalog, write_proof
 from shared.ids import new_id
@@ -82,7 +88,7 @@ def _served(
 ) -> dict[str, float]:
     """Return how far vLLM's figures are from the trainer's; raises NotProven."""
     store = LocalStore(folder / "store")
-    adapter_id = new_id("ad")
+    adapter_id = new_id("ad_")
     meta = {"base_sha256": entry.base_sha256, "profile_sha256": entry.profile.sha256()}
     with publish_folder(store.adapter(adapter_id), meta) as filling:
         for file in (folder / "adapter").iterdir():
@@ -92,6 +98,8 @@ def _served(
             return check_served(inference, adapter_id, checks, entry.serving.logprob_tolerance)
     except ServedDiffers as reason:
         raise NotProven(f"vLLM serves the adapter otherwise: {reason}") from reason
+    except InferenceAway as reason:
+        raise NotProven(f"vLLM does not serve the adapter: {reason}") from reason
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from shared.evidence.general import general_rows
 
 ADAPTER, CHECKS, BY_PEFT = "adapter", "served_check.json", "by_peft.json"
 """Files in FOLDER."""
-SCALE = 0.02
+SCALE = 0.06
 """Of the random matrices B: changes what the model says, and leaves it sense."""
 
 
