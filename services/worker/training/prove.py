@@ -30,7 +30,7 @@ from shared.evidence.general import general_rows
 
 ADAPTER, CHECKS, BY_PEFT = "adapter", "served_check.json", "by_peft.json"
 """Files in FOLDER."""
-SCALE = 0.06
+SCALE = 0.12
 """Of the random matrices B: changes what the model says, and leaves it sense."""
 
 
