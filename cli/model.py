@@ -45,9 +45,10 @@ def add(
     """Add a base model: look at it, propose what of it is trained, and prove that it works."""
     from deploy.local.add_model import Wanted, default_name, install  # noqa: PLC0415  see above
 
+    out = line_console()
+    out.print(f"adding {source} …")
     entry = install(Wanted(source, name or default_name(source), chat_template), models_dir)
     path = entry.folder(models_dir) / DESCRIPTION
-    out = line_console()
     out.print(f"added {entry.name}: {_summary(entry)}")
     out.print(f"what is trained of it may be changed in {path} until a job has used it")
     if not unchecked:

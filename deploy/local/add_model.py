@@ -85,8 +85,9 @@ def install(wanted: Wanted, models_dir: Path) -> BaseModelEntry:
         described |= {"source": source.model_dump(), "description": f"{wanted.source}, added here."}
         (folder / DESCRIPTION).write_text(json.dumps(described, indent=1) + "\n")
         entry = read_description(folder / DESCRIPTION)
-    for partial in models_dir.glob(_partial(wanted.source.partition("@")[0], "*")):
-        shutil.rmtree(partial)
+    if isinstance(source, HubSource):
+        for partial in models_dir.glob(_partial(source.repository, "*")):
+            shutil.rmtree(partial)
     return entry
 
 

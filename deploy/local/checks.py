@@ -1,4 +1,4 @@
-"""Refuses early, with a sentence, what would fail late: a busy port, a full or closed disk."""
+"""Refuses early, with a sentence, what would fail late: a busy port, a full disk, a base model."""
 
 import errno
 import shutil
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.local.errors import StackError
+from shared.catalog import load_catalog
 
 LEAST_FREE_BYTES = 500 * 1024 * 1024
 
@@ -16,6 +17,22 @@ def check_disk(root: Path) -> None:
     """Raise StackError where less than 500 MB are free."""
     if shutil.disk_usage(root).free < LEAST_FREE_BYTES:
         raise StackError(f"Less than 500 MB are free in {root}: free some space first.")
+
+
+def check_base_model(name: str, models_dir: Path) -> None:
+    """Raise StackError unless the base model is there and, where it was added, proven."""
+    entry = load_catalog(models_dir).get(name)
+    folder = entry.folder(models_dir)
+    if missing := [name for name in entry.weights if not (folder / name).is_file()]:
+        raise StackError(
+            f"The base model {entry.name} lacks {missing[0]} in {folder}: run `make setup`, or add "
+            "it again."
+        )
+    if not entry.offered(models_dir):
+        raise StackError(
+            f"The base model {entry.name} is not proven as it is now: run "
+            f"`tailor model check {entry.name}`."
+        )
 
 
 def claim_port(host: str, port: int) -> int:

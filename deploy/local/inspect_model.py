@@ -6,7 +6,6 @@ vLLM come from vLLM's own class. In a process of its own: it imports torch and v
 
 import json
 import sys
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -112,15 +111,13 @@ def _runtime_names(architecture: str) -> dict[str, str]:
     served = known.load_model_cls()
     if not supports_lora(served):
         raise Refused(f"vLLM serves {architecture} without adapters")
-    names: dict[str, str] = defaultdict(str)
-    for product, modules in served.packed_modules_mapping.items():
-        names |= dict.fromkeys(modules, product)
-    return names
+    packed = served.packed_modules_mapping
+    return {module: product for product, modules in packed.items() for module in modules}
 
 
 def _runtime(module: str, names: dict[str, str]) -> str:
     parent, _, name = module.rpartition(".")
-    return f"{parent}.{names[name] or name}".removeprefix(".")
+    return f"{parent}.{names.get(name, name)}".removeprefix(".")
 
 
 def main() -> None:

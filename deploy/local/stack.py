@@ -17,7 +17,7 @@ from typing import Any
 
 from deploy.local import postgres as local_postgres
 from deploy.local import programs as local_programs
-from deploy.local.checks import check_disk, claim_port, disk_errors
+from deploy.local.checks import check_base_model, check_disk, claim_port, disk_errors
 from deploy.local.data_folder import DataFolder, load_secrets
 from deploy.local.errors import StackError
 from deploy.local.folders import remove_socket_folder, socket_folder
@@ -26,7 +26,6 @@ from deploy.local.programs import INFERENCE, NAMES, POSTGRES, SERVICES, STOP, VA
 from deploy.local.readiness import ready
 from deploy.local.records import end, leader_lives
 from deploy.local.supervision import SUPERVISOR, Supervisor
-from shared.catalog import load_catalog
 from shared.processes import GroupRecord, end_recorded_group, read_record
 from shared.settings import Seconds, TailorSettings
 
@@ -72,7 +71,7 @@ class Stack:
                 if base_model:
                     settings = settings.model_copy(update={"inference_base_model": base_model})
                 check_disk(self.folder.root)
-                _check_base_model(settings)
+                check_base_model(settings.inference_base_model, settings.models_dir)
                 port = claim_port(host, port)
                 try:
                     return self._start(host, port, settings, progress)
@@ -292,21 +291,6 @@ def _uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _check_base_model(settings: StackSettings) -> None:
-    entry = load_catalog(settings.models_dir).get(settings.inference_base_model)
-    folder = entry.folder(settings.models_dir)
-    if missing := [name for name in entry.weights if not (folder / name).is_file()]:
-        raise StackError(
-            f"The base model {entry.name} lacks {missing[0]} in {folder}: run `make setup`, or add "
-            "it again."
-        )
-    if not entry.offered(settings.models_dir):
-        raise StackError(
-            f"The base model {entry.name} is not proven as it is now: run "
-            f"`tailor model check {entry.name}`."
-        )
 
 
 def _failed(name: str, folder: DataFolder) -> StackError:

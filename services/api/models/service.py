@@ -85,6 +85,13 @@ def base_not_served(catalog: Catalog, settings: ApiSettings, name: str) -> Tailo
             "model",
             "model_not_trainable",
         )
+    if name == settings.inference_base_model and name in catalog:
+        return InvalidRequest(
+            f"`{name}` is not offered: it is not installed, or not proven as it is now. Its "
+            f"administrator runs `tailor model check {name}`.",
+            "model",
+            NOT_SERVED,
+        )
     if name in catalog:
         return InvalidRequest(_elsewhere(settings, f"`{name}` is not served"), "model", NOT_SERVED)
     error = unknown_model(name)

@@ -2,7 +2,7 @@
 
 Two paths compute them. The generic one (generic.py) runs the layers as transformers wrote them, for
 any decoder; it is the reference. The fused one (fused.py) is written out for a few families, and is
-used where it has just given transformers' own figures on these very weights (proof.py).
+used where it has just given transformers' own figures on these very weights (paths.py).
 
 Shapes: T packed tokens (pack.py), D width, N answer tokens.
 """

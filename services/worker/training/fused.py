@@ -2,7 +2,7 @@
 
 Weights come from transformers; matrices that read the same input are stored side by side so that
 they are one product. A model that has more than these families' arithmetic is refused: by its
-configuration and its weights here, by its figures in proof.py.
+configuration and its weights here, by its figures in paths.py.
 
 Shapes: T packed tokens, of them S shared by the B rows, whose own tokens are
 padded to R each (pack.py); D width, H query heads, G key heads, E width of a head, N answer tokens,

@@ -27,7 +27,7 @@ from services.worker.spec import (
 from services.worker.training import checkpoint
 from services.worker.training.data import BadData
 from services.worker.training.loop import NonFiniteLoss
-from services.worker.training.proof import NotProven
+from services.worker.training.paths import NotProven
 from services.worker.training.report import Emit
 from services.worker.training.signals import Interrupted, Signals
 from services.worker.training.warm_trainer import BadConfiguration, WarmTrainer

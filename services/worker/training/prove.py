@@ -21,8 +21,8 @@ from services.worker.training.data import Row
 from services.worker.training.decoder import Decoder, load_model
 from services.worker.training.evaluate import AdaptedModel, write_served_check
 from services.worker.training.lora import LoraWeights, export
+from services.worker.training.paths import NotProven, load_decoder
 from services.worker.training.prefix import PrefixCache
-from services.worker.training.proof import NotProven, load_decoder
 from services.worker.training.rows import gather
 from shared.catalog import BaseModelEntry, load_catalog
 from shared.chat.encoder import ChatEncoder, Unmaskable

@@ -25,9 +25,9 @@ from services.worker.training.forgetting import Memory
 from services.worker.training.loop import Run, train
 from services.worker.training.lora import LoraWeights
 from services.worker.training.optimizer import Optimizer
+from services.worker.training.paths import load_decoder
 from services.worker.training.plan import PLAN_VERSION, Plan
 from services.worker.training.prefix import TOKEN_BUDGET, Mode, PrefixCache, Room, choose_mode
-from services.worker.training.proof import load_decoder
 from services.worker.training.questions import write_questions
 from services.worker.training.report import Emit, Reporter
 from services.worker.training.results import Results, export_results

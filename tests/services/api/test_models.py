@@ -5,7 +5,8 @@ import pytest
 
 from services.api.completions.upstream import error_of
 from shared.ids import new_id
-from tests.services.api.conftest import BASE, UNSERVED, Api, Tenant, training_rows
+from tests.conftest import Database
+from tests.services.api.conftest import BASE, UNSERVED, Api, Tenant, running_api, training_rows
 
 
 def test_the_list_holds_the_served_base_and_own_models(api: Api, tenant: Tenant) -> None:
@@ -30,6 +31,17 @@ def test_a_base_that_inference_does_not_serve_is_not_offered(tenant: Tenant) -> 
         tenant.openai.fine_tuning.jobs.create(model="gpt-4o-mini", training_file=file_id)
     with pytest.raises(openai.NotFoundError):
         tenant.openai.completions.create(model=UNSERVED, prompt="x")
+
+
+def test_a_base_that_is_served_and_not_proven_is_not_offered_and_says_so(
+    api_database: Database,
+) -> None:
+    with running_api(api_database, "http://127.0.0.1:9", inference_base_model=UNSERVED) as api:
+        tenant = api.new_tenant()
+        assert list(tenant.openai.models.list()) == []
+        file_id = tenant.upload(training_rows(12))
+        with pytest.raises(openai.BadRequestError, match=f"tailor model check {UNSERVED}"):
+            tenant.openai.fine_tuning.jobs.create(model=UNSERVED, training_file=file_id)
 
 
 @pytest.mark.parametrize("base", [UNSERVED, "a-base-of-long-ago"])

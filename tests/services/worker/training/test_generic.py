@@ -1,5 +1,6 @@
 """The generic path on many architectures: transformers' figures, PEFT's gradients, whole jobs."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +9,17 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from services.worker.training import fused, proof
+from services.worker.training import fused, paths
 from services.worker.training.decoder import load_model
 from services.worker.training.fused import FusedDecoder
 from services.worker.training.generic import GenericDecoder
 from services.worker.training.lora import LoraWeights, export
 from services.worker.training.pack import Pack, make_pack
-from services.worker.training.proof import NotProven, load_decoder
+from services.worker.training.paths import NotProven, load_decoder
 from services.worker.training.rows import gather
-from services.worker.training.signals import Interrupted
 from tests.services.worker.training.architectures import ARCHITECTURES, build
-from tests.services.worker.training.attempts import MakeSpec, bytes_of
-from tests.services.worker.training.conftest import Trainer, describe, save_tokenizer, silent
+from tests.services.worker.training.attempts import MakeSpec, bytes_of, interrupt
+from tests.services.worker.training.conftest import Trainer, describe, save_tokenizer
 from tests.services.worker.training.packs import CPU, disturb, gradients, rows
 from tests.services.worker.training.test_gradients import (
     distance,
@@ -65,10 +65,17 @@ def test_the_proven_path_is_taken(folder: Path) -> None:
 
 @torch.no_grad()
 def test_leaving_the_frozen_layers_out_changes_no_bit(folder: Path, tmp_path: Path) -> None:
-    decoder, pack = GenericDecoder(load_model(folder, CPU)), padded(tmp_path)
+    model, pack = load_model(folder, CPU), padded(tmp_path)
+    weights = dict(model.named_parameters())
+    decoder = GenericDecoder(model)
     whole = decoder.above(decoder.below(pack, 0), pack, 0)
-    for layer in (1, 3):
-        assert torch.equal(decoder.above(decoder.below(pack, layer), pack, layer), whole)
+    assert torch.equal(decoder.above(decoder.below(pack, 1), pack, 1), whole)
+    entering = decoder.below(pack, 3)
+    frozen = [weights[name] for name in weights if re.search(r"\.layers\.[012]\.", name)]
+    for weight in frozen:
+        weight.fill_(float("nan"))  # whatever reads it again gives no number
+    assert len(frozen) > 3
+    assert torch.equal(decoder.above(entering, pack, 3), whole)
 
 
 @pytest.mark.parametrize("layers", [range(2, 4), range(1, 3)], ids=["upper", "middle"])
@@ -126,7 +133,7 @@ def test_a_base_that_no_path_computes_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = build("gemma2", tmp_path)
-    monkeypatch.setattr(proof, "TOLERANCE", {torch.float32: 0})
+    monkeypatch.setattr(paths, "TOLERANCE", {torch.float32: 0})
     with pytest.raises(NotProven, match="generic training path"):
         load_decoder(folder, CPU, 2)
 
@@ -146,14 +153,7 @@ def test_a_job_on_the_generic_path_resumes_to_the_same_bits_and_is_pefts(
     unbroken = trainer.train(spec(1))
     assert unbroken.history[-1].train_loss < unbroken.history[0].train_loss
 
-    def stop(message: Any) -> None:
-        if message.kind == "progress" and message.metrics.step == 4:
-            trainer.signals.stop.set()
-
-    trainer.on_message = stop
-    with pytest.raises(Interrupted):
-        trainer.train(spec(2))
-    trainer.on_message = silent
+    interrupt(trainer, spec(2), 4)
     resumed = trainer.train(spec(3, spec(2).attempt_dir))
     assert resumed.steps_this_attempt < unbroken.steps_this_attempt
     assert bytes_of(resumed.adapter_dir) == bytes_of(unbroken.adapter_dir)

@@ -10,7 +10,7 @@ import pytest
 from services.worker.served_check import distance
 from services.worker.spec import ServedCheck
 from services.worker.training import prove as prove_module
-from services.worker.training.proof import NotProven
+from services.worker.training.paths import NotProven
 from services.worker.training.prove import BY_PEFT, CHECKS, prove
 from shared.catalog import DESCRIPTION, Proof, load_catalog, read_description
 from shared.chat.encoder import Unmaskable

@@ -9,10 +9,10 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from services.worker.spec import TrainerMessage, TrainSpec
-from services.worker.training.signals import Interrupted
+from services.worker.spec import TrainSpec
 from shared.catalog import load_catalog
-from tests.services.worker.training.conftest import ROOT, Trainer, silent
+from tests.services.worker.training.attempts import interrupt
+from tests.services.worker.training.conftest import ROOT, Trainer
 
 ENTRY = load_catalog().get("smollm2-135m-instruct")
 BASE = ENTRY.folder(ROOT / ".models")
@@ -43,14 +43,7 @@ def test_real_base_resumes_to_the_same_bits_and_peft_agrees(
     assert trainer.warm_trainer._warm
     assert trainer.warm_trainer._warm.base.path == "fused"
 
-    def stop(message: TrainerMessage) -> None:
-        if message.kind == "progress" and message.metrics.step == 4:
-            trainer.signals.stop.set()
-
-    trainer.on_message = stop
-    with pytest.raises(Interrupted):
-        trainer.train(spec(2))
-    trainer.on_message = silent
+    interrupt(trainer, spec(2), 4)
     resumed = trainer.train(spec(3, spec(2).attempt_dir))
     assert resumed.steps_this_attempt == 2
     assert resumed.history == unbroken.history

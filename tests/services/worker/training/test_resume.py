@@ -11,7 +11,7 @@ from services.worker.training.prefix import Room
 from services.worker.training.signals import Interrupted
 from shared.catalog import DESCRIPTION, read_description
 from shared.storage import verify_manifest
-from tests.services.worker.training.attempts import MakeSpec, bytes_of, stop_after
+from tests.services.worker.training.attempts import MakeSpec, bytes_of, interrupt, stop_after
 from tests.services.worker.training.conftest import Trainer, silent
 
 
@@ -166,11 +166,8 @@ def test_stop_during_an_epochs_evaluation_evaluates_after_the_resume(
 
 def interrupted_attempt(trainer: Trainer, make_spec: MakeSpec) -> Path:
     """Folder of an attempt stopped after step 9 with checkpoints of the last two steps."""
-    stop_after(trainer, 9)
     spec = make_spec(attempt=50)
-    with pytest.raises(Interrupted):
-        trainer.train(spec)
-    trainer.on_message = silent
+    interrupt(trainer, spec, 9)
     return spec.attempt_dir
 
 
