@@ -66,16 +66,23 @@ def test_the_proven_path_is_taken(folder: Path) -> None:
 @torch.no_grad()
 def test_leaving_the_frozen_layers_out_changes_no_bit(folder: Path, tmp_path: Path) -> None:
     model, pack = load_model(folder, CPU), padded(tmp_path)
-    weights = dict(model.named_parameters())
+    computed: list[str] = []
+    for name, module in model.named_modules():
+        if re.search(r"\.layers\.\d\.", name):
+            module.register_forward_hook(lambda *_, name=name: computed.append(name))
     decoder = GenericDecoder(model)
     whole = decoder.above(decoder.below(pack, 0), pack, 0)
-    assert torch.equal(decoder.above(decoder.below(pack, 1), pack, 1), whole)
-    entering = decoder.below(pack, 3)
-    frozen = [weights[name] for name in weights if re.search(r"\.layers\.[012]\.", name)]
-    for weight in frozen:
-        weight.fill_(float("nan"))  # whatever reads it again gives no number
-    assert len(frozen) > 3
-    assert torch.equal(decoder.above(entering, pack, 3), whole)
+    for layer in (1, 3):
+        computed.clear()
+        entering = decoder.below(pack, layer)
+        assert layers_in(computed) == set(range(layer))
+        computed.clear()
+        assert torch.equal(decoder.above(entering, pack, layer), whole)
+        assert layers_in(computed) == set(range(layer, 4))
+
+
+def layers_in(names: list[str]) -> set[int]:
+    return {int(re.findall(r"\.layers\.(\d)\.", name)[0]) for name in names}
 
 
 @pytest.mark.parametrize("layers", [range(2, 4), range(1, 3)], ids=["upper", "middle"])
@@ -105,6 +112,9 @@ def test_an_adapter_is_only_there_where_it_is_asked_for(tmp_path: Path) -> None:
         plain, adapted, again = (
             decoder.above(entering, pack, 2, each) for each in (None, adapter, None)
         )
+        seen = decoder.below(pack, 3)
+        decoder.above(entering, pack, 2, adapter)
+        assert torch.equal(decoder.below(pack, 3), seen)
     assert torch.equal(plain, again)
     assert not torch.equal(plain, adapted)
 
@@ -118,6 +128,12 @@ def test_another_arithmetic_slipped_into_the_fused_path_is_found(
     folder = build(kind, tmp_path)
     FusedDecoder(load_model(folder, CPU))  # sees nothing wrong
     assert load_decoder(folder, CPU, 2).path == "generic"
+
+
+def test_a_window_that_no_probe_is_long_enough_to_see_is_not_fused(tmp_path: Path) -> None:
+    assert load_decoder(build("mistral", tmp_path, sliding_window=128), CPU, 2).path == "generic"
+    without = build("mistral", tmp_path / "without", sliding_window=None)
+    assert load_decoder(without, CPU, 2).path == "fused"
 
 
 def test_weights_that_nothing_reads_are_refused(tmp_path: Path) -> None:
