@@ -52,9 +52,8 @@ TENANT_HEADER = "x-tailor-tenant"
 
 
 class InferenceClientSettings(TailorSettings):
-    """How gateway, worker and scheduler reach the inference service."""
+    """What opens the inference processes; where they are is in the database."""
 
-    inference_url: str
     inference_secret: SecretStr
 
 
@@ -63,13 +62,6 @@ class CacheSaltSettings(TailorSettings):
 
     cache_salt_key: SecretStr
     """Every process that asks the inference service for a tenant must have the same one."""
-
-
-class ServedModelSettings(TailorSettings):
-    """What the inference service serves."""
-
-    inference_base_model: str = "smollm2-135m-instruct"
-    """Catalog name of the one base model it answers for."""
 
 
 class MetricsSettings(TailorSettings):

@@ -27,6 +27,7 @@ from services.api.rate_limits import RateLimits
 from services.api.settings import ApiSettings
 from shared.catalog import load_catalog
 from shared.db import make_engine
+from shared.replicas.directory import Directory
 from shared.storage import LocalStore
 from shared.task_queue import Doorbell, make_celery
 
@@ -111,9 +112,10 @@ def _build_parts(settings: ApiSettings) -> Parts:
     system_engine = make_engine(
         settings.system_database_url.get_secret_value(), connections, patience
     )
+    catalog = load_catalog(settings.models_dir)
     return Parts(
         settings=settings,
-        catalog=load_catalog(settings.models_dir),
+        catalog=catalog,
         store=LocalStore(settings.store_dir),
         tenant_engine=make_engine(settings.database_url.get_secret_value(), connections, patience),
         system_engine=system_engine,
@@ -123,6 +125,7 @@ def _build_parts(settings: ApiSettings) -> Parts:
         keys=KeyRing(system_engine, settings.key_cache_seconds),
         doorbell=Doorbell(lambda: make_celery(settings.broker_url.get_secret_value())),
         metrics=Metrics(),
+        replicas=Directory(system_engine, catalog),
         inference=_inference_client(settings),
         file_checks=FileChecks(settings),
         rates=RateLimits(settings.broker_url.get_secret_value()),
@@ -131,7 +134,6 @@ def _build_parts(settings: ApiSettings) -> Parts:
 
 def _inference_client(settings: ApiSettings) -> httpx.AsyncClient:
     return httpx.AsyncClient(
-        base_url=settings.inference_url,
         headers={"authorization": f"Bearer {settings.inference_secret.get_secret_value()}"},
         timeout=httpx.Timeout(settings.inference_timeout_seconds, connect=5),
         # Admission is the inference service's own business; here nobody waits for a connection.

@@ -18,6 +18,7 @@ from services.api.rate_limits import RateLimits
 from services.api.settings import ApiSettings
 from shared.catalog import Catalog
 from shared.db import tenant_transaction, transaction
+from shared.replicas.directory import Directory
 from shared.storage import LocalStore
 from shared.task_queue import Doorbell
 from shared.tenants.limits import Limits
@@ -59,7 +60,10 @@ class Parts:
     keys: KeyRing
     doorbell: Doorbell
     metrics: Metrics
+    replicas: Directory
+    """Who serves which base model."""
     inference: httpx.AsyncClient
+    """Connections to them."""
     rates: RateLimits
     file_checks: FileChecks
 

@@ -9,7 +9,6 @@ from shared.settings import (
     CacheSaltSettings,
     InferenceClientSettings,
     Seconds,
-    ServedModelSettings,
     StoreSettings,
     SystemDatabaseSettings,
 )
@@ -25,7 +24,6 @@ class ApiSettings(
     StoreSettings,
     InferenceClientSettings,
     CacheSaltSettings,
-    ServedModelSettings,
     LimitSettings,
 ):
     """Everything the API needs to know."""

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 
+from services.inference.registration import Registration, serves
 from services.inference.serve import serve
 from services.inference.settings import InferenceSettings
 from shared.catalog import load_catalog
@@ -24,7 +25,8 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    serve(settings, entry, stop)
+    database = settings.inference_database_url
+    serve(settings, entry, Registration(database, serves(settings, entry)), stop)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import multiprocessing
 from vllm.lora.resolver import LoRAResolverRegistry
 
 from services.inference import cpu_lora
+from services.inference.registration import LoadPermission
 from services.inference.reports import Reports
 from services.inference.resolver import StoreResolver
 from services.inference.settings import InferenceSettings
@@ -20,7 +21,9 @@ def register() -> None:
     reports = Reports(settings.inference_state_dir)
     if settings.inference_device == "cpu":
         cpu_lora.install(reports)
-    resolver = StoreResolver(LocalStore(settings.store_dir), entry)
+    database = settings.inference_database_url
+    may_load = LoadPermission(database, settings.own_url) if database else None
+    resolver = StoreResolver(LocalStore(settings.store_dir), entry, may_load)
     LoRAResolverRegistry.register_resolver("tailor", resolver)
     reports.write("resolver")
     parent = multiprocessing.parent_process()

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
+from sqlalchemy.exc import SQLAlchemyError
 from vllm.lora.request import LoRARequest
 from vllm.lora.resolver import LoRAResolver
 
@@ -10,6 +12,7 @@ from services.inference.load_check import AdapterRefused, verify_adapter
 from services.inference.metrics import ADAPTER_LOADS
 from services.inference.refusals import REFUSALS
 from shared.catalog import BaseModelEntry
+from shared.errors import NotFound, UpstreamUnavailable
 from shared.ids import is_adapter_id
 from shared.storage import CorruptArtifact, LocalStore
 from shared.telemetry import log_event
@@ -20,15 +23,23 @@ _logger = logging.getLogger("vllm.tailor.resolver")
 class StoreResolver(LoRAResolver):  # type: ignore[misc]  # vLLM is not typed for us
     """Turns an adapter id into a verified folder; any other name finds nothing."""
 
-    def __init__(self, store: LocalStore, entry: BaseModelEntry) -> None:
+    def __init__(
+        self,
+        store: LocalStore,
+        entry: BaseModelEntry,
+        may_load: Callable[[str], bool] | None = None,
+    ) -> None:
         self._store = store
         self._entry = entry
+        self._may_load = may_load
 
     async def resolve_lora(self, base_model_name: str, lora_name: str) -> LoRARequest | None:  # noqa: ARG002
         """Return where the adapter lies, or None with the reason noted: vLLM's 404 becomes it."""
         if not is_adapter_id(lora_name):
             return None
         folder = self._store.adapter(lora_name)
+        if not await asyncio.to_thread(self._allowed, lora_name):
+            return None
         try:
             await asyncio.to_thread(verify_adapter, folder, self._entry)
         except CorruptArtifact:
@@ -51,3 +62,21 @@ class StoreResolver(LoRAResolver):  # type: ignore[misc]  # vLLM is not typed fo
         REFUSALS.forget(lora_name)
         # vLLM replaces the number by one of its own.
         return LoRARequest(lora_name=lora_name, lora_int_id=1, lora_path=str(folder))
+
+    def _allowed(self, adapter: str) -> bool:
+        """Ask whether the adapter may be loaded; the reason why not is noted."""
+        if self._may_load is None:
+            return True
+        try:
+            allowed = self._may_load(adapter)
+        except SQLAlchemyError as error:
+            data = {"adapter_id": adapter, "reason": type(error).__name__}
+            _logger.warning("not asked", extra=log_event("adapter_not_asked_for", **data))
+            # Loaded all the same it could be one that is being erased.
+            REFUSALS.note(adapter, UpstreamUnavailable("the database cannot be asked"))
+            return False
+        if not allowed:
+            ADAPTER_LOADS.labels("deleted").inc()
+            _logger.warning("deleted", extra=log_event("adapter_deleted", adapter_id=adapter))
+            REFUSALS.note(adapter, NotFound("The model does not exist.", code="model_not_found"))
+        return allowed

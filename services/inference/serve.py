@@ -19,6 +19,7 @@ from pathlib import Path
 
 from services.inference.command import vllm_command, vllm_environment
 from services.inference.health import Probe, Watch
+from services.inference.registration import Registration
 from services.inference.reports import Reports
 from services.inference.settings import InferenceSettings
 from shared.catalog import BaseModelEntry
@@ -37,16 +38,37 @@ _BACKOFF_SECONDS = (1, 2, 5, 15, 60)
 """Between starts that never became ready; an engine that has served is replaced at once."""
 
 
-def serve(settings: InferenceSettings, entry: BaseModelEntry, stop: threading.Event) -> None:
+def serve(
+    settings: InferenceSettings,
+    entry: BaseModelEntry,
+    registration: Registration,
+    stop: threading.Event,
+) -> None:
     """Keep one engine serving until ``stop`` is set; ends what an earlier run left behind first."""
     settings.inference_state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     end_recorded_group(settings.inference_state_dir)
+    registration.start()
+    try:
+        _keep_serving(settings, entry, registration, stop)
+    finally:
+        registration.stop()
+
+
+def _keep_serving(
+    settings: InferenceSettings,
+    entry: BaseModelEntry,
+    registration: Registration,
+    stop: threading.Event,
+) -> None:
     failures = 0
     while not stop.is_set():
         with _vllm(settings, entry) as engine:
-            reason = _watch(engine, settings, entry, stop)
+            reason = _watch(engine, settings, entry, registration, stop)
+            registration.tell(ready=False)
         if stop.is_set():
             return
+        if registration.lost.is_set():
+            registration.begin_anew()
         failures = 0 if engine.ready else failures + 1
         pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS)) - 1] if failures else 0
         _logger.error(
@@ -114,17 +136,25 @@ def _vllm(settings: InferenceSettings, entry: BaseModelEntry) -> Iterator[VllmPr
 
 
 def _watch(
-    engine: VllmProcess, settings: InferenceSettings, entry: BaseModelEntry, stop: threading.Event
+    engine: VllmProcess,
+    settings: InferenceSettings,
+    entry: BaseModelEntry,
+    registration: Registration,
+    stop: threading.Event,
 ) -> str:
     """Return why the engine must be ended, or when ``stop`` is set."""
     url = f"http://{settings.inference_host}:{settings.inference_port}"
     secret = settings.inference_secret.get_secret_value()
     with closing(Probe(url, secret, entry.name)) as probe:
-        return _observe(probe, engine, settings, stop)
+        return _observe(probe, engine, settings, registration, stop)
 
 
 def _observe(
-    probe: Probe, engine: VllmProcess, settings: InferenceSettings, stop: threading.Event
+    probe: Probe,
+    engine: VllmProcess,
+    settings: InferenceSettings,
+    registration: Registration,
+    stop: threading.Event,
 ) -> str:
     reports = Reports(settings.inference_state_dir)
     began = next_look = time.monotonic()
@@ -133,6 +163,8 @@ def _observe(
         engine.note_members()
         if reason := engine.death():
             return reason
+        if registration.lost.is_set():
+            return "it was given up on, and may hold what has been erased"
         now = time.monotonic()
         if not engine.ready and now - began > settings.inference_start_seconds:
             return "it did not become ready"
@@ -142,6 +174,7 @@ def _observe(
             continue
         if _alive(probe, watch):
             reports.write("canary")
+            registration.tell(ready=True)
             if not engine.ready:
                 engine.became_ready()
                 _logger.info(

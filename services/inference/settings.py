@@ -1,27 +1,44 @@
 """Settings of the inference service; plugin and guard read them too, inside vLLM's processes."""
 
 import os
+import socket
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr
 
-from shared.settings import Seconds, ServedModelSettings, StoreSettings
+from shared.settings import Seconds, StoreSettings
 
 
-class InferenceSettings(StoreSettings, ServedModelSettings):
+class InferenceSettings(StoreSettings):
     """How vLLM is started, guarded and watched."""
 
+    inference_base_model: str = "smollm2-135m-instruct"
+    """Catalog name of the one base model this process answers for."""
     inference_secret: SecretStr
     """What gateway, worker and scheduler send as ``Authorization: Bearer``."""
     inference_host: str = "127.0.0.1"
     inference_port: int = 8001
+    inference_database_url: SecretStr | None = None
+    """SQLAlchemy URL of the role ``tailor_inference``, under which this process registers; without
+    it nobody finds the process, and it asks nobody before it loads an adapter."""
+    inference_advertised_url: str | None = None
+    """Where the other services reach this process; unset: its host (its own name, where it listens
+    on every address) and port."""
     metrics_secret: SecretStr | None = None
     """Opens ``/metrics``, as the internal secret does, and nothing else."""
     metrics_tenant_names: bool = False
     """Whether ``/metrics`` tells waiting requests by tenant, too."""
     inference_state_dir: Path
     """Private folder: the running group's record, and what its parts report."""
+
+    @property
+    def own_url(self) -> str:
+        """Where the other services reach this process."""
+        every = self.inference_host in {"0.0.0.0", "::"}  # noqa: S104  compared, not bound
+        host = socket.gethostname() if every else self.inference_host
+        host = f"[{host}]" if ":" in host else host
+        return (self.inference_advertised_url or f"http://{host}:{self.inference_port}").rstrip("/")
 
     @property
     def chat_folder(self) -> Path:

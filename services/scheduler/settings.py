@@ -8,7 +8,6 @@ from shared.settings import (
     JobTimings,
     MetricsSettings,
     Seconds,
-    ServedModelSettings,
     StoreSettings,
     SystemDatabaseSettings,
 )
@@ -19,7 +18,6 @@ class SchedulerSettings(
     BrokerSettings,
     StoreSettings,
     InferenceClientSettings,
-    ServedModelSettings,
     JobTimings,
     MetricsSettings,
 ):

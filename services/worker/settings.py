@@ -11,7 +11,6 @@ from shared.settings import (
     JobTimings,
     MetricsSettings,
     Seconds,
-    ServedModelSettings,
     StoreSettings,
     SystemDatabaseSettings,
 )
@@ -27,13 +26,14 @@ class WorkerSettings(
     BrokerSettings,
     StoreSettings,
     InferenceClientSettings,
-    ServedModelSettings,
     JobTimings,
     MetricsSettings,
 ):
-    """One worker: one queue, one trainer process, jobs of the base model that is served."""
+    """One worker: one queue, one trainer process, jobs of the base models that are served."""
 
     worker_queue: str = "default"
+    worker_base_models: tuple[str, ...] = ()
+    """The base models whose jobs it takes, of those that are served; empty: every one."""
     trainer_threads: int = Field(default_factory=usable_cores, ge=1)
     """Bit-for-bit resumption needs the same number; with another a job goes on and says so."""
     scratch_dir: Path | None = None

@@ -1,8 +1,9 @@
 """Declarative base, common column types, and the sessions through which rows are reached.
 
-Three database roles: ``tailor_owner`` runs migrations; ``tailor_api`` sees the rows of the one
+Four database roles: ``tailor_owner`` runs migrations; ``tailor_api`` sees the rows of the one
 tenant named by ``app.tenant`` in the transaction (row-level policies; an empty setting sees
-nobody's); ``tailor_system`` sees all rows and serves key look-up, admin, worker and scheduler.
+nobody's); ``tailor_system`` sees all rows and serves key look-up, admin, worker and scheduler;
+``tailor_inference`` registers inference processes and sees which adapters are deleted, no more.
 """
 
 from collections.abc import Iterator

@@ -16,16 +16,17 @@ from sqlalchemy.engine import URL, make_url
 from shared.settings import SystemDatabaseSettings
 from shared.telemetry import configure_logging
 
-ROLES = ("tailor_owner", "tailor_api", "tailor_system")
+ROLES = ("tailor_owner", "tailor_api", "tailor_system", "tailor_inference")
 
 
 class MigrateSettings(SystemDatabaseSettings):
-    """The three roles' URLs, and the superuser's to make them."""
+    """The four roles' URLs, and the superuser's to make them."""
 
     bootstrap_database_url: SecretStr
     """Superuser, on the maintenance database ``postgres``."""
     owner_database_url: SecretStr
     database_url: SecretStr
+    inference_database_url: SecretStr
 
 
 def main() -> None:
@@ -38,6 +39,7 @@ def main() -> None:
             settings.owner_database_url,
             settings.database_url,
             settings.system_database_url,
+            settings.inference_database_url,
         )
     ]
     bootstrap(make_url(settings.bootstrap_database_url.get_secret_value()), urls)

@@ -10,6 +10,7 @@ from shared.comparisons.models import (
 from shared.db.base import Row
 from shared.files.models import StoredFile
 from shared.jobs.models import FineTuningJob, JobEvent
+from shared.replicas.models import InferenceReplica
 from shared.tenants.models import ApiKey, Tenant
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "ComparisonEvent",
     "ComparisonQuestion",
     "FineTuningJob",
+    "InferenceReplica",
     "JobEvent",
     "Row",
     "StoredFile",

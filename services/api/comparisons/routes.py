@@ -156,7 +156,7 @@ def _base(session: Session, tenant_id: str, body: ComparisonIn, parts: Parts) ->
         name = of_job
     if name is None:
         raise InvalidRequest("Name the base model.", "model")
-    base = find_base(parts.catalog, parts.settings, name)
+    base = find_base(parts, name)
     if base is None:
-        raise base_not_served(parts.catalog, parts.settings, name)
+        raise base_not_served(parts, name)
     return base.name

@@ -48,9 +48,9 @@ def create_job(
     x_stainless_retry_count: Annotated[int, Header()] = 0,
 ) -> JobOut:
     """Create a fine-tuning job; the scheduler validates its files and queues it."""
-    base = find_base(parts.catalog, parts.settings, body.model)
+    base = find_base(parts, body.model)
     if base is None:
-        raise base_not_served(parts.catalog, parts.settings, body.model)
+        raise base_not_served(parts, body.model)
     window = parts.settings.retry_window_seconds
     repeat = Repeat(idempotency_key, x_stainless_retry_count > 0, window)
     with tenant_transaction(parts.tenant_engine, tenant_id) as session:

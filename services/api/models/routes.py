@@ -15,10 +15,10 @@ router = APIRouter(prefix="/models", tags=["models"], route_class=ApiRoute)
 
 @router.get("")
 def list_models(parts: PartsDep, tenant_id: TenantDep, session: SessionDep) -> ModelList:
-    """List the base model and the tenant's own, newest first."""
-    base = service.served_base(parts.catalog, parts.settings)
+    """List the base models that are served and the tenant's own, newest first."""
+    bases = [ModelOut.of_base(base) for base in service.served_bases(parts)]
     own = [_shown(parts, row) for row in service.adapters(session, tenant_id)]
-    return ModelList(data=[ModelOut.of_base(base), *own] if base else own)
+    return ModelList(data=[*bases, *own])
 
 
 @router.get("/{model:path}", responses=errors(NotFound))
@@ -26,7 +26,7 @@ def retrieve_model(
     model: str, parts: PartsDep, tenant_id: TenantDep, session: SessionDep
 ) -> ModelOut:
     """Show one model."""
-    base = service.find_base(parts.catalog, parts.settings, model)
+    base = service.find_base(parts, model)
     if base is not None:
         return ModelOut.of_base(base)
     return _shown(parts, service.find_adapter(session, tenant_id, model))
@@ -42,4 +42,4 @@ def delete_model(
 
 
 def _shown(parts: Parts, row: Adapter) -> ModelOut:
-    return ModelOut.of_adapter(row, service.why_unavailable(parts.settings, row))
+    return ModelOut.of_adapter(row, service.why_unavailable(parts, row))

@@ -1,34 +1,37 @@
-"""Which models a tenant may train on and call: the served base and its own adapters."""
+"""Which models a tenant may train on and call: the served bases and its own adapters."""
 
 from collections.abc import Sequence
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from services.api.settings import ApiSettings
+from services.api.deps import Parts
 from shared.adapters.models import Adapter
-from shared.catalog import BaseModelEntry, Catalog
+from shared.catalog import BaseModelEntry
 from shared.errors import InvalidRequest, NotFound, PermissionDenied, TailorError
 from shared.tenants.models import owned_by
 
 NOT_SERVED = "base_not_served"
-"""Code: the model exists, and the inference service answers for another base model."""
+"""Code: the model exists, and no inference process answers for its base model."""
 
 
-def served_base(catalog: Catalog, settings: ApiSettings) -> BaseModelEntry | None:
-    """Return the base model that inference answers for, if set-up has laid down its weights.
+def served_bases(parts: Parts) -> list[BaseModelEntry]:
+    """Return the base models that some inference process answers for, in the catalog's order.
 
-    Others may be installed; what is trained on them could not be called.
+    Others may be installed; what is trained on them could not be called. One whose weights, profile
+    or template are no longer those that were proven is not offered.
     """
-    name = settings.inference_base_model
-    entry = catalog.get(name) if name in catalog else None
-    return entry if entry and entry.offered(settings.models_dir) else None
+    served = parts.replicas.served()
+    return [
+        entry
+        for entry in parts.catalog
+        if entry.name in served and entry.offered(parts.settings.models_dir)
+    ]
 
 
-def find_base(catalog: Catalog, settings: ApiSettings, name: str) -> BaseModelEntry | None:
-    """Return the served base model if it is called ``name``."""
-    entry = served_base(catalog, settings)
-    return entry if entry and entry.name == name else None
+def find_base(parts: Parts, name: str) -> BaseModelEntry | None:
+    """Return the served base model that is called ``name``."""
+    return next((entry for entry in served_bases(parts) if entry.name == name), None)
 
 
 def callable_adapters(tenant_id: str) -> Select[Adapter]:
@@ -68,15 +71,15 @@ def delete(session: Session, tenant_id: str, name: str, *, is_base: bool) -> Non
         row.deleted_at = at
 
 
-def why_unavailable(settings: ApiSettings, adapter: Adapter) -> str | None:
+def why_unavailable(parts: Parts, adapter: Adapter) -> str | None:
     """Say why inference cannot answer for a fine-tuned model now; None where it can."""
-    if adapter.base_model == settings.inference_base_model:
+    if adapter.base_model in parts.replicas.served():
         return None
-    return _elsewhere(settings, f"The model was trained on `{adapter.base_model}`")
+    return _elsewhere(parts, f"The model was trained on `{adapter.base_model}`")
 
 
-def base_not_served(catalog: Catalog, settings: ApiSettings, name: str) -> TailorError:
-    """Build the answer for a model that is wanted as a base and is not the served one."""
+def base_not_served(parts: Parts, name: str) -> TailorError:
+    """Build the answer for a model that is wanted as a base and is not served."""
     # Said of every such name, so that nobody learns whether another tenant's model exists.
     if name.startswith("ft:"):
         return InvalidRequest(
@@ -85,25 +88,29 @@ def base_not_served(catalog: Catalog, settings: ApiSettings, name: str) -> Tailo
             "model",
             "model_not_trainable",
         )
-    if name == settings.inference_base_model and name in catalog:
+    if name in parts.replicas.served():
         return InvalidRequest(
             f"`{name}` is not offered: it is not installed, or not proven as it is now. Its "
             f"administrator runs `tailor model check {name}`.",
             "model",
             NOT_SERVED,
         )
-    if name in catalog:
-        return InvalidRequest(_elsewhere(settings, f"`{name}` is not served"), "model", NOT_SERVED)
+    if name in parts.catalog:
+        return InvalidRequest(_elsewhere(parts, f"`{name}` is not served"), "model", NOT_SERVED)
     error = unknown_model(name)
-    message = f"{error.message} Fine-tuning is offered on `{settings.inference_base_model}`."
+    message = f"{error.message} Fine-tuning is offered on {_offered(parts)}."
     return NotFound(message, error.param, error.code)
 
 
-def _elsewhere(settings: ApiSettings, what: str) -> str:
+def _elsewhere(parts: Parts, what: str) -> str:
     return (
-        f"{what}; this installation serves `{settings.inference_base_model}` now. Train on "
-        "that, or ask its administrator for the other (TAILOR_INFERENCE_BASE_MODEL)."
+        f"{what}; this installation serves {_offered(parts)} now. Train on that, or ask its "
+        "administrator for the other (`tailor up --model`, or an inference process more)."
     )
+
+
+def _offered(parts: Parts) -> str:
+    return " and ".join(f"`{entry.name}`" for entry in served_bases(parts)) or "no base model"
 
 
 def unknown_model(name: str) -> NotFound:

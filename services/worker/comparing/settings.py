@@ -10,7 +10,6 @@ from shared.settings import (
     InferenceClientSettings,
     JobTimings,
     Seconds,
-    ServedModelSettings,
     StoreSettings,
     SystemDatabaseSettings,
     TailorSettings,
@@ -50,11 +49,10 @@ class ComparerSettings(
     StoreSettings,
     InferenceClientSettings,
     CacheSaltSettings,
-    ServedModelSettings,
     JobTimings,
     EmbeddingSettings,
 ):
-    """One comparer: the queue ``compare``, comparisons of the base model that is served."""
+    """One comparer: the queue ``compare``, comparisons of the base models that are served."""
 
     comparer_in_flight: int = Field(16, ge=1)
     """Questions at the inference service at a time, of the slots that a tenant may hold."""

@@ -1,0 +1,1 @@
+"""Inference processes: who serves which base model, and which of them is asked."""
