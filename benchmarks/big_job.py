@@ -80,7 +80,6 @@ def running_api(folder: Path, database: Database, models: Path) -> Iterator[http
         "TAILOR_BROKER_URL": "redis+socket:///nonexistent/valkey.sock",
         "TAILOR_STORE_DIR": str(folder / "data"),
         "TAILOR_MODELS_DIR": str(models.absolute()),
-        "TAILOR_INFERENCE_URL": "http://127.0.0.1:9",
         "TAILOR_INFERENCE_SECRET": secrets.token_hex(8),
         "TAILOR_CACHE_SALT_KEY": secrets.token_hex(8),
         "TAILOR_API_PORT": str(port),

@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -89,7 +90,6 @@ def read(stack: RunningStack, comparison_id: str) -> Material:
         broker_url=SecretStr(wiring.broker_url),
         store_dir=stack.store_dir,
         models_dir=wiring.models_dir,
-        inference_url=wiring.inference_url,
         inference_secret=SecretStr(stack.inference_secret),
         cache_salt_key=SecretStr(uuid4().hex),
     )
@@ -107,7 +107,7 @@ def ask(
 ) -> None:
     """Ask the five arms, the questions of each in the comparer's order or by ``key``."""
     inference = kind(
-        url=stack.inference_url,
+        turn=lambda _: nullcontext(stack.inference_url),
         secret=stack.inference_secret,
         tenant_id=material.comparison.tenant_id,
         salt_key=uuid4().hex,

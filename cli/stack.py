@@ -37,9 +37,12 @@ def up(
     host: Annotated[str, typer.Option(help="Address the API listens on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8000,
     detach: Annotated[bool, typer.Option("--detach", help="Return when all is ready.")] = False,
+    *,
     model: Annotated[
-        str, typer.Option(help="Base model to serve, see `tailor model list`.", show_default=False)
-    ] = "",
+        list[str] | None,
+        typer.Option(help="Base model to serve, see `tailor model list`; may be repeated."),
+    ] = None,
+    replicas: Annotated[int, typer.Option(min=1, help="Inference processes for each of them.")] = 1,
 ) -> None:
     """Start the stack; stop it with Ctrl-C, or with `tailor down` where --detach was given."""
     from deploy.local.stack import Stack  # noqa: PLC0415  see the module's docstring
@@ -49,7 +52,11 @@ def up(
     interrupt_on_signals()
     try:
         url = stack.start(
-            host, port, lambda name, took: _report(console, name, took), base_model=model or None
+            host,
+            port,
+            lambda name, took: _report(console, name, took),
+            base_models=model or (),
+            replicas=replicas,
         )
     except KeyboardInterrupt:
         console.print("interrupted; everything is stopped")
@@ -130,17 +137,18 @@ def _stop(console: Console, stack: Any) -> None:
 
 
 def _report(console: Console, name: str, took: float) -> None:
-    console.print(Text.assemble(f"{name:<10} ", ("ready", "green"), f" {took:6.1f} s"))
+    console.print(Text.assemble(f"{name:<11} ", ("ready", "green"), f" {took:6.1f} s"))
 
 
 def _print_line(console: Console, name: str, line: str) -> None:
-    console.print(Text.assemble((f"{name:<10} ", COLOURS[name]), line))
+    colour = COLOURS[name.partition("-")[0]]
+    console.print(Text.assemble((f"{name:<11} ", colour), line))
 
 
 def _table(found: dict[str, Any]) -> Table:
     table = Table(title=f"{found['state']} {found['url'] or ''}".strip(), title_justify="left")
-    for column in ("service", "state", "pid", "uptime", "url", "version"):
-        table.add_column(column)
+    for column in ("service", "state", "pid", "uptime", "memory", "version", "base model"):
+        table.add_column(column, no_wrap=column != "version")
     for name, service in found["services"].items():
         uptime = service.get("uptime_seconds")
         table.add_row(
@@ -148,7 +156,16 @@ def _table(found: dict[str, Any]) -> Table:
             service["state"],
             str(service.get("pid") or ""),
             "" if uptime is None else f"{uptime} s",
-            service.get("url") or "",
+            _gigabytes(service.get("memory_bytes")),
             service.get("version") or "",
+            service.get("base_model") or "",
         )
+    if found.get("memory_bytes"):
+        taken = sum(service.get("memory_bytes") or 0 for service in found["services"].values())
+        table.caption = f"{_gigabytes(taken)} of {_gigabytes(found['memory_bytes'])} memory"
+        table.caption_justify = "left"
     return table
+
+
+def _gigabytes(taken: int | None) -> str:
+    return "" if taken is None else f"{taken / 1e9:.2f} GB"

@@ -152,6 +152,7 @@ class Database:
     api_url: str
     system_url: str
     owner_url: str
+    inference_url: str
 
 
 class PostgresServer:
@@ -159,7 +160,7 @@ class PostgresServer:
 
     def __init__(self, server: local_postgres.Postgres, password: str) -> None:
         self._server = server
-        self._passwords = {role: token_hex(8) for role in ("owner", "api", "system")}
+        self._passwords = {role: token_hex(8) for role in ("owner", "api", "system", "inference")}
         self.superuser_url = server.url(local_postgres.SUPERUSER, password, "postgres")
         self._migrate()
 
@@ -201,6 +202,7 @@ class PostgresServer:
                 "TAILOR_OWNER_DATABASE_URL": urls.owner_url,
                 "TAILOR_DATABASE_URL": urls.api_url,
                 "TAILOR_SYSTEM_DATABASE_URL": urls.system_url,
+                "TAILOR_INFERENCE_DATABASE_URL": urls.inference_url,
                 "TAILOR_LOG_LEVEL": "WARNING",
             },
             check=True,

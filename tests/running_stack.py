@@ -130,8 +130,8 @@ class RunningStack:
 
     @property
     def inference_url(self) -> str:
-        """vLLM behind its guard."""
-        return self.wiring.inference_url
+        """vLLM behind its guard; the first, where there are several."""
+        return self.wiring.replicas[0].url
 
     @property
     def system_database_url(self) -> str:

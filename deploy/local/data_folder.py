@@ -8,7 +8,7 @@
     store/          uploads, attempts, adapters
     postgres        PostgreSQL's home, or a link to it
     sockets         of valkey and supervisord, or a link to a short folder
-    inference/      vLLM's process-group record
+    inference/      vLLM's process-group record (inference-2/ the second inference process's)
     logs/           NAME.log, rotated
     run/            lock, supervisord's configuration, records of the running programs
 """
@@ -37,13 +37,20 @@ class DataFolder:
         self.store = self.root / "store"
         self.postgres = self.root / "postgres"
         self.sockets = self.root / "sockets"
-        self.inference = self.root / "inference"
         self.logs = self.root / "logs"
         self.run = self.root / "run"
 
     def log(self, service: str) -> Path:
         """File with what ``service`` wrote."""
         return self.logs / f"{service}.log"
+
+    def state(self, inference: str) -> Path:
+        """Private folder of one inference process."""
+        return self.root / inference
+
+    def states(self) -> list[Path]:
+        """Those of all that have ever run here."""
+        return sorted(self.root.glob("inference*/"))
 
     def record(self, service: str) -> Path:
         """File that says which process group ``service`` is."""
@@ -57,7 +64,7 @@ class DataFolder:
         """Create the folders; PostgreSQL's account, where it has its own, may pass through."""
         self.root.mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o700 if unprivileged_account() is None else 0o711)
-        for folder in (self.secrets, self.store, self.inference, self.logs, self.run):
+        for folder in (self.secrets, self.store, self.logs, self.run):
             private_folder(folder)
 
     @contextmanager
@@ -80,6 +87,7 @@ class Secrets:
     owner_password: str = field(repr=False)
     api_password: str = field(repr=False)
     system_password: str = field(repr=False)
+    inference_password: str = field(repr=False)
     inference_secret: str = field(repr=False)
     cache_salt_key: str = field(repr=False)
     metrics_secret: str = field(repr=False)

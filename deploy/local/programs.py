@@ -6,8 +6,10 @@ not ours to set (timings, thread counts, log level) reach every service.
 
 import os
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from deploy.local import postgres as local_postgres
 from deploy.local import valkey
@@ -25,9 +27,14 @@ POSTGRES, VALKEY, API, SCHEDULER, WORKER, COMPARER, INFERENCE = NAMES = (
     "comparer",
     "inference",
 )
-SERVICES = (API, SCHEDULER, WORKER, COMPARER, INFERENCE)
-"""Ours: started and stopped together, between the two servers' start and stop."""
-MODULES = {name: f"services.{name}" for name in SERVICES} | {COMPARER: "services.worker.comparing"}
+"""Of every stack; one that serves more than one base model, or one by several processes, has
+``inference-2`` and so on, too."""
+SERVICES = (API, SCHEDULER, WORKER, COMPARER)
+"""Ours, and with them the inference processes: started and stopped together, between the two
+servers' start and stop."""
+MODULES = {name: f"services.{name}" for name in (*SERVICES, INFERENCE)} | {
+    COMPARER: "services.worker.comparing"
+}
 """What Python runs for each."""
 
 STOP = {
@@ -44,21 +51,46 @@ STOP = {
 CLIENT_SETTINGS = {"TAILOR_BASE_URL", "TAILOR_API_KEY"}
 
 
+def kind(name: str) -> str:
+    """Return what a program is: every inference process is ``inference``."""
+    return INFERENCE if name.startswith(INFERENCE) else name
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One inference process."""
+
+    name: str
+    base_model: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """What gateway, worker and scheduler use."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+def replicas(base_models: Sequence[str], ports: Iterable[int]) -> tuple[Replica, ...]:
+    """Name one inference process for each of ``base_models``, which may be given repeatedly."""
+    names = [INFERENCE, *(f"{INFERENCE}-{number}" for number in range(2, len(base_models) + 1))]
+    return tuple(map(Replica, names, base_models, ports))
+
+
 @dataclass(frozen=True)
 class Wiring:
     """Addresses and credentials that tie the programs together."""
 
     api_host: str
     api_port: int
-    inference_port: int
+    replicas: tuple[Replica, ...]
     scheduler_metrics_port: int
     worker_metrics_port: int
     models_dir: Path
-    base_model: str
     bootstrap_database_url: str = field(repr=False)
     owner_database_url: str = field(repr=False)
     database_url: str = field(repr=False)
     system_database_url: str = field(repr=False)
+    inference_database_url: str = field(repr=False)
     broker_url: str = field(repr=False)
 
     @property
@@ -67,10 +99,19 @@ class Wiring:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.api_host, self.api_host)  # noqa: S104  compared, not bound
         return f"http://{f'[{host}]' if ':' in host else host}:{self.api_port}/v1"
 
+    def replica(self, name: str) -> Replica:
+        """Return the inference process of a name."""
+        return next(replica for replica in self.replicas if replica.name == name)
+
     @property
-    def inference_url(self) -> str:
-        """What gateway, worker and scheduler use."""
-        return f"http://127.0.0.1:{self.inference_port}"
+    def names(self) -> tuple[str, ...]:
+        """All programs of this stack, in their order of start."""
+        return (POSTGRES, VALKEY, *self.services)
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """Ours among them."""
+        return (*SERVICES, *(replica.name for replica in self.replicas))
 
     @property
     def metrics_ports(self) -> dict[str, int]:
@@ -78,7 +119,7 @@ class Wiring:
         return {
             SCHEDULER: self.scheduler_metrics_port,
             WORKER: self.worker_metrics_port,
-            INFERENCE: self.inference_port,
+            **{replica.name: replica.port for replica in self.replicas},
         }
 
 
@@ -91,6 +132,7 @@ def wire(postgres: Postgres, sockets: Path, secrets: Secrets, **addresses: objec
         owner_database_url=postgres.url("tailor_owner", secrets.owner_password),
         database_url=postgres.url("tailor_api", secrets.api_password),
         system_database_url=postgres.url("tailor_system", secrets.system_password),
+        inference_database_url=postgres.url("tailor_inference", secrets.inference_password),
         broker_url=valkey.url(sockets),
         **addresses,  # type: ignore[arg-type]
     )
@@ -105,14 +147,14 @@ def service_settings(
     store = {"TAILOR_STORE_DIR": str(folder.store)}
     models = {"TAILOR_MODELS_DIR": str(wiring.models_dir)}
     secret = {"TAILOR_INFERENCE_SECRET": secrets.inference_secret}
-    served_model = {"TAILOR_INFERENCE_BASE_MODEL": wiring.base_model}
-    inference_client = {"TAILOR_INFERENCE_URL": wiring.inference_url, **secret}
+    registration = {"TAILOR_INFERENCE_DATABASE_URL": wiring.inference_database_url}
     metrics_secret = {"TAILOR_METRICS_SECRET": secrets.metrics_secret}
     metrics = {"TAILOR_METRICS_HOST": "127.0.0.1", **metrics_secret}
     salt = {"TAILOR_CACHE_SALT_KEY": secrets.cache_salt_key}
-    jobs = system | broker | store | models | inference_client | served_model | metrics
+    jobs = system | broker | store | models | secret | metrics
     return {
         "migrate": system
+        | registration
         | {
             "TAILOR_BOOTSTRAP_DATABASE_URL": wiring.bootstrap_database_url,
             "TAILOR_OWNER_DATABASE_URL": wiring.owner_database_url,
@@ -123,8 +165,7 @@ def service_settings(
         | broker
         | store
         | models
-        | inference_client
-        | served_model
+        | secret
         | salt
         | {
             "TAILOR_DATABASE_URL": wiring.database_url,
@@ -133,16 +174,20 @@ def service_settings(
         },
         SCHEDULER: jobs | {"TAILOR_METRICS_PORT": str(wiring.scheduler_metrics_port)},
         WORKER: jobs | {"TAILOR_METRICS_PORT": str(wiring.worker_metrics_port)},
-        COMPARER: system | broker | store | models | inference_client | served_model | salt,
-        INFERENCE: store
-        | models
-        | secret
-        | served_model
-        | metrics_secret
-        | {
-            "TAILOR_INFERENCE_HOST": "127.0.0.1",
-            "TAILOR_INFERENCE_PORT": str(wiring.inference_port),
-            "TAILOR_INFERENCE_STATE_DIR": str(folder.inference),
+        COMPARER: system | broker | store | models | secret | salt,
+        **{
+            replica.name: store
+            | models
+            | secret
+            | registration
+            | metrics_secret
+            | {
+                "TAILOR_INFERENCE_BASE_MODEL": replica.base_model,
+                "TAILOR_INFERENCE_HOST": "127.0.0.1",
+                "TAILOR_INFERENCE_PORT": str(replica.port),
+                "TAILOR_INFERENCE_STATE_DIR": str(folder.state(replica.name)),
+            }
+            for replica in wiring.replicas
         },
     }
 
@@ -151,9 +196,10 @@ def programs(
     folder: DataFolder,
     postgres: Postgres,
     sockets: Path,
+    names: Iterable[str],
     settings: dict[str, dict[str, str]],
 ) -> list[Program]:
-    """Return all programs in their order of start."""
+    """Return the programs called ``names``, the two servers first."""
     account = postgres.account
     specs = {
         POSTGRES: LaunchSpec(
@@ -171,15 +217,17 @@ def programs(
             record=str(folder.record(VALKEY)),
         ),
     }
-    for name in SERVICES:
+    for name in names:
+        if name in specs:
+            continue
         specs[name] = LaunchSpec(
-            argv=[sys.executable, "-m", MODULES[name]],
+            argv=[sys.executable, "-m", MODULES[kind(name)]],
             env=environment(settings, name),
             # A private folder: Python would import modules from wherever the caller stands.
             cwd=str(folder.run),
             record=str(folder.record(name)),
         )
-    return [Program(name, specs[name], *STOP[name]) for name in NAMES]
+    return [Program(name, spec, *STOP[kind(name)]) for name, spec in specs.items()]
 
 
 def environment(settings: dict[str, dict[str, str]], service: str) -> dict[str, str]:
@@ -191,6 +239,10 @@ def environment(settings: dict[str, dict[str, str]], service: str) -> dict[str, 
 
 def as_json(wiring: Wiring) -> dict[str, object]:
     """Return what later commands need to know of a running stack."""
-    facts = asdict(wiring)
-    facts["models_dir"] = str(wiring.models_dir)
-    return facts
+    return asdict(wiring) | {"models_dir": str(wiring.models_dir)}
+
+
+def from_json(facts: dict[str, Any]) -> Wiring:
+    """Return the wiring that ``as_json`` wrote down."""
+    known = tuple(Replica(**replica) for replica in facts["replicas"])
+    return Wiring(**facts | {"models_dir": Path(facts["models_dir"]), "replicas": known})

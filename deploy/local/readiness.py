@@ -19,6 +19,7 @@ from deploy.local.programs import (
     VALKEY,
     WORKER,
     Wiring,
+    kind,
 )
 from shared import task_queue
 
@@ -31,7 +32,11 @@ COMPARERS = f"{task_queue.WORKER}{task_queue.COMPARE}:"
 
 def ready(name: str, wiring: Wiring, info: Mapping[str, Any]) -> bool:
     """Say whether program ``name`` does its work; ``info`` is supervisord's about it."""
-    return info["statename"] == "RUNNING" and _CHECKS[name](wiring, info)
+    if info["statename"] != "RUNNING":
+        return False
+    if kind(name) == INFERENCE:
+        return _answers(wiring.replica(name).url + "/readyz")
+    return _CHECKS[name](wiring, info)
 
 
 def _postgres(wiring: Wiring, _info: Mapping[str, Any]) -> bool:
@@ -75,10 +80,6 @@ def _api(wiring: Wiring, _info: Mapping[str, Any]) -> bool:
     return _answers(wiring.base_url.removesuffix("/v1") + "/readyz")
 
 
-def _inference(wiring: Wiring, _info: Mapping[str, Any]) -> bool:
-    return _answers(wiring.inference_url + "/readyz")
-
-
 def _answers(url: str) -> bool:
     try:
         return httpx.get(url, timeout=ASK_SECONDS, trust_env=False).status_code == 200
@@ -104,5 +105,4 @@ _CHECKS: dict[str, Callable[[Wiring, Mapping[str, Any]], bool]] = {
     SCHEDULER: _scheduler,
     WORKER: _worker,
     COMPARER: _comparer,
-    INFERENCE: _inference,
 }

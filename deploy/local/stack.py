@@ -9,20 +9,31 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from deploy.local import memory
 from deploy.local import postgres as local_postgres
 from deploy.local import programs as local_programs
 from deploy.local.checks import check_base_model, check_disk, claim_port, disk_errors
 from deploy.local.data_folder import DataFolder, load_secrets
 from deploy.local.errors import StackError
-from deploy.local.folders import remove_socket_folder, socket_folder
+from deploy.local.folders import private_folder, remove_socket_folder, socket_folder
 from deploy.local.logs import tail
-from deploy.local.programs import INFERENCE, NAMES, POSTGRES, SERVICES, STOP, VALKEY, Wiring
+from deploy.local.memory import check_memory
+from deploy.local.programs import (
+    API,
+    INFERENCE,
+    NAMES,
+    POSTGRES,
+    STOP,
+    VALKEY,
+    Wiring,
+    kind,
+)
 from deploy.local.readiness import ready
 from deploy.local.records import end, leader_lives
 from deploy.local.supervision import SUPERVISOR, Supervisor
@@ -31,6 +42,7 @@ from shared.settings import Seconds, TailorSettings
 
 POLL_SECONDS = 0.2
 LOG_LINES_SHOWN = 20
+SERVERS = (POSTGRES, VALKEY)
 DEATHS_WHILE_STARTING = 2
 SHUT_DOWN_SECONDS = 65
 """Longest wait for a supervisord that stops its programs: the worker's drain, and a little."""
@@ -55,11 +67,18 @@ class Stack:
         self.folder = DataFolder(data_dir)
 
     def start(
-        self, host: str, port: int, progress: Progress, *, base_model: str | None = None
+        self,
+        host: str,
+        port: int,
+        progress: Progress,
+        *,
+        base_models: Sequence[str] = (),
+        replicas: int = 1,
     ) -> str:
         """Start everything and return the base URL once all is ready.
 
-        ``base_model`` goes before the environment's. Raises StackError with a sentence; then
+        For each of ``base_models``, which may name one repeatedly, ``replicas`` inference processes
+        are started; none: for the environment's. Raises StackError with a sentence; then
         nothing is left running.
         """
         with disk_errors(self.folder.root):
@@ -68,13 +87,15 @@ class Stack:
                 self._refuse_second_start()
                 self._clear()
                 settings = StackSettings()
-                if base_model:
-                    settings = settings.model_copy(update={"inference_base_model": base_model})
+                wanted = base_models or (settings.inference_base_model,)
+                base_models = [each for each in wanted for _ in range(replicas)]
                 check_disk(self.folder.root)
-                check_base_model(settings.inference_base_model, settings.models_dir)
+                for base_model in dict.fromkeys(base_models):
+                    check_base_model(base_model, settings.models_dir)
+                check_memory(base_models, settings.models_dir)
                 port = claim_port(host, port)
                 try:
-                    return self._start(host, port, settings, progress)
+                    return self._start(host, port, settings, base_models, progress)
                 except BaseException:
                     with _uninterrupted():
                         self.stop()
@@ -87,7 +108,8 @@ class Stack:
         with disk_errors(self.folder.root):
             # If supervisord is gone, or goes meanwhile, its programs are ended by their records.
             with suppress(StackError):
-                for names in (SERVICES, (VALKEY,), (POSTGRES,)):
+                services = [name for name in supervisor.programs() if name not in SERVERS]
+                for names in (services, [VALKEY], [POSTGRES]):
                     _stop(supervisor, names)
                 supervisor.shut_down()
             supervisor.wait_for_end(SHUT_DOWN_SECONDS)
@@ -114,7 +136,8 @@ class Stack:
             "data_dir": str(self.folder.root),
             "url": wiring.base_url,
             "version": _version("tailor"),
-            "services": {name: services[name] for name in NAMES},
+            "memory_bytes": memory.of_machine(),
+            "services": {name: services[name] for name in wiring.names},
         }
 
     def _without_supervisor(self) -> dict[str, Any]:
@@ -124,7 +147,7 @@ class Stack:
             name: {"state": "unsupervised", "pid": living[name].pgid}
             if name in living
             else {"state": "stopped"}
-            for name in NAMES
+            for name in self._names()
         }
         return {
             "state": "unsupervised" if living else "stopped",
@@ -136,45 +159,64 @@ class Stack:
     def wiring(self) -> Wiring:
         """Return addresses and credentials of the running stack."""
         facts = json.loads((self.folder.run / "wiring.json").read_bytes())
-        return Wiring(**{**facts, "models_dir": Path(facts["models_dir"])})
+        return local_programs.from_json(facts)
+
+    def _names(self) -> tuple[str, ...]:
+        """All programs that have run in this folder, or are part of every stack."""
+        more = {path.name for path in self.folder.states()} - set(NAMES)
+        return (*NAMES, *sorted(more))
 
     def log_paths(self, service: str | None) -> dict[str, Path]:
         """Return the log of ``service``, or of all."""
-        if service not in {None, *NAMES}:
-            raise StackError(f"There is no service {service!r}; there are {', '.join(NAMES)}.")
-        return {name: self.folder.log(name) for name in ([service] if service else NAMES)}
+        names = self._names()
+        if service not in {None, *names}:
+            raise StackError(f"There is no service {service!r}; there are {', '.join(names)}.")
+        return {name: self.folder.log(name) for name in ([service] if service else names)}
 
-    def _start(self, host: str, port: int, settings: StackSettings, progress: Progress) -> str:
+    def _start(
+        self,
+        host: str,
+        port: int,
+        settings: StackSettings,
+        base_models: Sequence[str],
+        progress: Progress,
+    ) -> str:
         secrets = load_secrets(self.folder.secrets)
         postgres = local_postgres.prepare(self.folder.postgres, secrets.postgres_password)
         if self.folder.postgres.is_symlink():
             self.folder.root.chmod(0o700)
         sockets = socket_folder(self.folder.sockets)
+        ports = [claim_port("127.0.0.1", 0) for _ in base_models]
         wiring = local_programs.wire(
             postgres,
             sockets,
             secrets,
             api_host=host,
             api_port=port,
-            inference_port=claim_port("127.0.0.1", 0),
+            replicas=local_programs.replicas(base_models, ports),
             scheduler_metrics_port=claim_port("127.0.0.1", 0),
             worker_metrics_port=claim_port("127.0.0.1", 0),
             models_dir=settings.models_dir.absolute(),
-            base_model=settings.inference_base_model,
         )
         self._write_private("wiring.json", local_programs.as_json(wiring))
+        for replica in wiring.replicas:
+            private_folder(self.folder.state(replica.name))
         service_settings = local_programs.service_settings(self.folder, secrets, wiring)
         supervisor = Supervisor(self.folder, sockets)
-        supervisor.start(local_programs.programs(self.folder, postgres, sockets, service_settings))
+        supervisor.start(
+            local_programs.programs(
+                self.folder, postgres, sockets, wiring.services, service_settings
+            )
+        )
         start = _Start(self.folder, supervisor, wiring, settings.start_timeout_seconds, progress)
         start.programs(POSTGRES)
         self._run_once("migrate", "shared.db.migrate", service_settings)
         self._run_once("admin", "shared.tenants.admin", service_settings)
         start.programs(VALKEY)
-        start.programs(*SERVICES)
+        start.programs(*wiring.services)
         _write_atomically(
             self.folder.endpoint,
-            {"base_url": wiring.base_url, "inference_url": wiring.inference_url},
+            {"base_url": wiring.base_url},
         )
         _write_atomically(self.folder.prometheus_targets, _targets(wiring))
         return wiring.base_url
@@ -200,7 +242,7 @@ class Stack:
 
     def _clear(self) -> None:
         """End recorded programs that still live, then remove sockets, records and addresses."""
-        _end_leftovers(self.folder)
+        self._end_leftovers()
         for path in (*self.folder.run.glob("*.json"), *self.folder.run.glob("supervisord.*")):
             path.unlink(missing_ok=True)
         for path in (self.folder.endpoint, self.folder.prometheus_targets):
@@ -208,9 +250,21 @@ class Stack:
         remove_socket_folder(self.folder.sockets)
         local_postgres.remove_sockets(self.folder.postgres)
 
+    def _end_leftovers(self) -> None:
+        """End what the records name: supervisord first, for it would start the others again."""
+        services = [name for name in self._names() if name not in SERVERS]
+        for name in (SUPERVISOR, *services, VALKEY, POSTGRES):
+            record = read_record(self.folder.record(name))
+            if record is not None:
+                end(record, *_LEFTOVER_STOP.get(kind(name), (signal.SIGKILL, 5)))
+        # vLLM has a group of its own, which the inference service records.
+        for state in self.folder.states():
+            end_recorded_group(state)
+
     def _living(self) -> dict[str, GroupRecord]:
         """Return the records of the programs that run, supervisord included."""
-        records = {name: read_record(self.folder.record(name)) for name in (SUPERVISOR, *NAMES)}
+        names = (SUPERVISOR, *self._names())
+        records = {name: read_record(self.folder.record(name)) for name in names}
         return {name: record for name, record in records.items() if record and leader_lives(record)}
 
     def _supervisor(self) -> Supervisor:
@@ -258,7 +312,7 @@ class _Start:
             time.sleep(POLL_SECONDS)
 
 
-def _stop(supervisor: Supervisor, names: tuple[str, ...]) -> None:
+def _stop(supervisor: Supervisor, names: Sequence[str]) -> None:
     # A stack that an earlier release started lacks what is new.
     present = [name for name in names if name in supervisor.programs()]
     for name in present:
@@ -266,16 +320,6 @@ def _stop(supervisor: Supervisor, names: tuple[str, ...]) -> None:
     # supervisord itself kills what takes longer than its stop_seconds.
     while any(supervisor.programs()[name]["pid"] for name in present):
         time.sleep(0.1)
-
-
-def _end_leftovers(folder: DataFolder) -> None:
-    """End what the records name: supervisord first, for it would start the others again."""
-    for name in (SUPERVISOR, *SERVICES, VALKEY, POSTGRES):
-        record = read_record(folder.record(name))
-        if record is not None:
-            end(record, *_LEFTOVER_STOP.get(name, (signal.SIGKILL, 5)))
-    # vLLM has a group of its own, which the inference service records.
-    end_recorded_group(folder.inference)
 
 
 _LEFTOVER_STOP = {
@@ -300,14 +344,17 @@ def _failed(name: str, folder: DataFolder) -> StackError:
 
 
 def _service_status(name: str, info: dict[str, Any], wiring: Wiring) -> dict[str, Any]:
+    replica = wiring.replica(name) if kind(name) == INFERENCE else None
     running = info["statename"] == "RUNNING"
     state = "ready" if ready(name, wiring, info) else "starting" if running else "down"
     return {
         "state": state,
         "pid": info["pid"] or None,
         "uptime_seconds": info["now"] - info["start"] if running else None,
-        "url": {"api": wiring.base_url, "inference": wiring.inference_url}.get(name),
-        "version": _version(_DISTRIBUTIONS.get(name, "tailor")),
+        "url": wiring.base_url if name == API else replica and replica.url,
+        "base_model": replica and replica.base_model,
+        "memory_bytes": memory.of_tree(info["pid"]) if running else None,
+        "version": _version(_DISTRIBUTIONS.get(kind(name), "tailor")),
     }
 
 

@@ -1,5 +1,6 @@
 """Alive, ready, and the metrics."""
 
+import itertools
 from typing import Literal
 
 import httpx
@@ -10,7 +11,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.api.contract import WITH_KEY, ErrorOut, binary, key
-from services.api.deps import PartsDep
+from services.api.deps import Parts, PartsDep
 from services.api.json_body import ApiRoute
 
 router = APIRouter(route_class=ApiRoute)
@@ -47,7 +48,7 @@ async def healthz() -> Health:
 async def readyz(parts: PartsDep, response: Response) -> Readiness:
     """Say whether the API can do its work: the database decides, inference is reported."""
     database = await to_thread.run_sync(_database, parts.tenant_engine)
-    inference = await _inference(parts.inference)
+    inference = await _inference(parts)
     ready = database == "ok"
     response.status_code = 200 if ready else 503
     return Readiness(
@@ -77,9 +78,17 @@ def _database(engine: Engine) -> State:
     return "ok"
 
 
-async def _inference(client: httpx.AsyncClient) -> State:
+async def _inference(parts: Parts) -> State:
+    """Say whether any inference process answers."""
     try:
-        answer = await client.get("/readyz", timeout=1)
-    except httpx.HTTPError:
+        served = await to_thread.run_sync(parts.replicas.served)
+    except SQLAlchemyError:
         return "unreachable"
-    return "ok" if answer.status_code == 200 else "unreachable"
+    for replica in itertools.chain.from_iterable(each.all for each in served.values()):
+        try:
+            answer = await parts.inference.get(f"{replica.url}/readyz", timeout=1)
+        except httpx.HTTPError:
+            continue
+        if answer.status_code == 200:
+            return "ok"
+    return "unreachable"

@@ -25,8 +25,10 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    database = settings.inference_database_url
-    serve(settings, entry, Registration(database, serves(settings, entry)), stop)
+    registration = Registration(
+        settings.inference_database_url, serves(settings, entry), settings.inference_beat_seconds
+    )
+    serve(settings, entry, registration, stop)
 
 
 if __name__ == "__main__":

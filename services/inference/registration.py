@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from services.inference.settings import InferenceSettings
 from shared.catalog import BaseModelEntry
 from shared.db import make_engine, transaction
-from shared.replicas.registry import BEAT_SECONDS, Serves, beat, leave, may_load, register
+from shared.replicas.registry import Serves, beat, may_load, register
 from shared.telemetry import log_event
 
 DATABASE_SECONDS = 5.0
@@ -39,11 +39,12 @@ def serves(settings: InferenceSettings, entry: BaseModelEntry) -> Serves:
 class Registration:
     """The row of one inference process, from ``start`` to ``stop``."""
 
-    def __init__(self, database_url: SecretStr | None, serves: Serves) -> None:
+    def __init__(self, database_url: SecretStr | None, serves: Serves, beat_seconds: float) -> None:
         """``database_url``: None where the process is to be known to nobody."""
         url = database_url.get_secret_value() if database_url else None
         self._engine = make_engine(url, 1, DATABASE_SECONDS) if url else None
         self._serves = serves
+        self._beat_seconds = beat_seconds
         self._id: str | None = None
         self._ready = False
         self._stop = threading.Event()
@@ -74,7 +75,7 @@ class Registration:
         self._wake.set()
 
     def stop(self) -> None:
-        """End the registration; only when no engine runs any more."""
+        """Give no further sign of life: the next start takes the registration over, or it ends."""
         self._stop.set()
         self._wake.set()
         if self._thread is not None:
@@ -88,13 +89,8 @@ class Registration:
                     self._reached = True
                 except SQLAlchemyError as error:
                     self._note(error)
-            self._wake.wait(BEAT_SECONDS)
+            self._wake.wait(self._beat_seconds)
             self._wake.clear()
-        try:
-            with transaction(engine) as session:
-                leave(session, self._id or "")
-        except SQLAlchemyError as error:
-            self._note(error)  # the scheduler will find it silent
         engine.dispose()
 
     def _give_sign(self, engine: Engine) -> None:

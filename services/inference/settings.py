@@ -25,6 +25,9 @@ class InferenceSettings(StoreSettings):
     inference_advertised_url: str | None = None
     """Where the other services reach this process; unset: its host (its own name, where it listens
     on every address) and port."""
+    inference_beat_seconds: Seconds = 2
+    """It shows this often in the database that it lives; far below TAILOR_LEASE_WINDOW_SECONDS,
+    after which it is given up on."""
     metrics_secret: SecretStr | None = None
     """Opens ``/metrics``, as the internal secret does, and nothing else."""
     metrics_tenant_names: bool = False

@@ -3,7 +3,7 @@
 Their leases are watched by ``Reap``, as those of jobs.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -61,7 +61,11 @@ class RingForComparisons:
     name = "rering_comparisons"
 
     def __init__(
-        self, engine: Engine, app: "Celery", age_seconds: float, bases: Collection[str]
+        self,
+        engine: Engine,
+        app: "Celery",
+        age_seconds: float,
+        bases: Callable[[], Collection[str]],
     ) -> None:
         self._engine = engine
         self._app = app
@@ -72,7 +76,7 @@ class RingForComparisons:
         """Ring; raises when PostgreSQL or Redis is away."""
         age = timedelta(seconds=self._age_seconds)
         overdue = select(func.count()).where(
-            claimable(self._bases),
+            claimable(self._bases()),
             Comparison.state_changed_at <= func.clock_timestamp() - age,
         )
         with transaction(self._engine) as session:

@@ -40,6 +40,7 @@ from shared.files.models import StoredFile
 from shared.ids import is_adapter_id, is_job_id
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import TERMINAL
+from shared.replicas.registry import urls
 from shared.storage import TEMPORARY, LocalStore
 
 EVICTION_SECONDS = 30.0
@@ -47,16 +48,25 @@ EVICTION_SECONDS = 30.0
 
 
 class Eviction:
-    """Asks the inference service to let go of an adapter."""
+    """Asks every registered inference process to let go of an adapter.
 
-    def __init__(self, url: str, secret: str) -> None:
-        self._url = url.rstrip("/")
+    One that registers later asks before it loads, and may not load what is deleted.
+    """
+
+    def __init__(self, engine: Engine, secret: str) -> None:
+        self._engine = engine
         self._headers = {"Authorization": f"Bearer {secret}"}
 
     def __call__(self, adapter_id: str) -> None:
-        """Return when no server holds the adapter; raises httpx errors otherwise."""
+        """Return when none holds the adapter; raises httpx's and SQLAlchemy's errors otherwise."""
+        with transaction(self._engine) as session:
+            addresses = urls(session)
+        for address in addresses:
+            self._evict(address, adapter_id)
+
+    def _evict(self, address: str, adapter_id: str) -> None:
         response = httpx.delete(
-            f"{self._url}/internal/adapters/{adapter_id}",
+            f"{address}/internal/adapters/{adapter_id}",
             headers=self._headers,
             timeout=EVICTION_SECONDS,
             # A proxy's 404 would be taken for "nobody holds it".

@@ -29,6 +29,8 @@ from shared.files.models import StoredFile
 from shared.jobs import state as job_state
 from shared.jobs.claim import claimable as claimable_jobs
 from shared.jobs.models import FineTuningJob
+from shared.replicas.directory import Directory
+from shared.replicas.registry import urls
 from shared.task_queue import COMPARE, live_workers
 from shared.telemetry import log_event
 
@@ -72,10 +74,13 @@ class Metrics:
 class Installation(Collector):
     """Reads every part anew for each scrape."""
 
-    def __init__(self, engine: Engine, app: "Celery", settings: SchedulerSettings) -> None:
+    def __init__(
+        self, engine: Engine, app: "Celery", settings: SchedulerSettings, replicas: Directory
+    ) -> None:
         self._engine = engine
         self._app = app
         self._settings = settings
+        self._replicas = replicas
 
     def collect(self) -> Iterator[Metric]:
         """Yield what can be read now, and which parts could be."""
@@ -109,9 +114,22 @@ class Installation(Collector):
             return [
                 *(_unfinished(session, work) for work in WORK),
                 *(_ended(session, work) for work in WORK),
-                *_queues(session, self._settings.inference_base_model),
+                *_queues(session, self._replicas.bases()),
                 *_erasures(session),
+                self._served(),
             ]
+
+    def _served(self) -> Metric:
+        """Count the inference processes that serve what the catalog describes."""
+        replicas = GaugeMetricFamily(
+            "tailor_replicas",
+            "Inference processes; one that starts, or was not heard of lately, is silent.",
+            labels=["base_model", "state"],
+        )
+        for base, served in self._replicas.served().items():
+            replicas.add_metric([base, "answering"], len(served.answering))
+            replicas.add_metric([base, "silent"], len(served.silent))
+        return replicas
 
     def _broker(self) -> list[Metric]:
         workers = GaugeMetricFamily(
@@ -129,8 +147,14 @@ class Installation(Collector):
         ]
 
     def _inference(self) -> list[Metric]:
-        url = f"{self._settings.inference_url.rstrip('/')}/readyz"
-        httpx.get(url, timeout=READY_SECONDS, trust_env=False).raise_for_status()
+        """Every registered process must answer, and one must be registered."""
+        with transaction(self._engine) as session:
+            addresses = urls(session)
+        if not addresses:
+            raise LookupError("no inference process is registered")
+        for address in addresses:
+            url = f"{address}/readyz"
+            httpx.get(url, timeout=READY_SECONDS, trust_env=False).raise_for_status()
         return []
 
 
@@ -165,7 +189,7 @@ def _ended(session: Session, work: Work) -> Metric:
     return numbers
 
 
-def _queues(session: Session, base: str) -> list[Metric]:
+def _queues(session: Session, bases: Collection[str]) -> list[Metric]:
     length = GaugeMetricFamily(
         "tailor_queue_length",
         "Jobs that a worker could claim now; comparisons that a comparer could.",
@@ -176,12 +200,12 @@ def _queues(session: Session, base: str) -> list[Metric]:
     )
     jobs = session.execute(
         select(FineTuningJob.queue, func.count(), _age(FineTuningJob.state_changed_at))
-        .where(claimable_jobs([base]))
+        .where(claimable_jobs(bases))
         .group_by(FineTuningJob.queue)
     )
     comparisons = session.execute(
         select(literal(COMPARE), func.count(), _age(Comparison.state_changed_at)).where(
-            claimable_comparisons([base])
+            claimable_comparisons(bases)
         )
     )
     found = {queue: (number, age) for queue, number, age in [*jobs, *comparisons]}

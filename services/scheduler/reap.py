@@ -6,8 +6,8 @@ neither a database outage nor a stepped clock nor a scheduler that slept takes a
 """
 
 import logging
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Iterable
+from typing import Generic, NamedTuple, TypeVar
 
 from prometheus_client import Counter
 from sqlalchemy import Engine
@@ -21,6 +21,7 @@ from shared.jobs.lease import HeldLease
 from shared.telemetry import log_event
 
 log = logging.getLogger(__name__)
+T = TypeVar("T", bound=Hashable)
 
 
 class Leased(NamedTuple):
@@ -35,16 +36,19 @@ JOBS = Leased("jobs", jobs.held_leases, jobs.expire)
 COMPARISONS = Leased("comparisons", comparisons.held_leases, comparisons.expire)
 
 
-class LeaseWatch:
-    """The observation, as plain data; times are the caller's."""
+class LeaseWatch(Generic[T]):
+    """The observation, as plain data; times are the caller's.
+
+    A ``T`` is a lease with its number: one that is renewed is another.
+    """
 
     def __init__(self, window_seconds: float, gap_seconds: float) -> None:
         self._window = window_seconds
         self._gap = gap_seconds
-        self._since: dict[HeldLease, float] = {}
+        self._since: dict[T, float] = {}
         self._last: float | None = None
 
-    def scanned(self, began: float, ended: float, leases: Iterable[HeldLease]) -> list[HeldLease]:
+    def scanned(self, began: float, ended: float, leases: Iterable[T]) -> list[T]:
         """Take in one successful scan; return the leases that are expired by now.
 
         A lease was first seen at the latest when its scan ended, and is surely still unmoved when a
@@ -60,6 +64,17 @@ class LeaseWatch:
         """Take in a failed scan: all windows start anew."""
         self._last = None
 
+    def scan(self, engine: Engine, clock: Clock, held: Callable[[Session], list[T]]) -> list[T]:
+        """Scan once; return the leases that are expired by now. Raises SQLAlchemy's errors."""
+        began = clock()
+        try:
+            with transaction(engine) as session:
+                leases = held(session)
+        except Exception:
+            self.failed()
+            raise
+        return self.scanned(began, clock(), leases)
+
 
 class Reap:
     """The duty."""
@@ -67,7 +82,7 @@ class Reap:
     def __init__(
         self,
         engine: Engine,
-        watch: LeaseWatch,
+        watch: LeaseWatch[HeldLease],
         clock: Clock,
         expired: Counter,
         kind: Leased = JOBS,
@@ -81,20 +96,10 @@ class Reap:
 
     def run(self) -> None:
         """Scan, and expire what has stood still for a whole window."""
-        for lease in self._scan():
+        for lease in self._watch.scan(self._engine, self._clock, self._kind.held):
             with transaction(self._engine) as session:
                 to = self._kind.expire(session, lease)
             if to:
                 self._expired.inc()
                 data = {"job_id": lease.job_id, "attempt": lease.attempt, "state": to}
                 log.warning("lease expired", extra=log_event("lease_expired", **data))
-
-    def _scan(self) -> list[HeldLease]:
-        began = self._clock()
-        try:
-            with transaction(self._engine) as session:
-                leases = self._kind.held(session)
-        except Exception:
-            self._watch.failed()
-            raise
-        return self._watch.scanned(began, self._clock(), leases)

@@ -5,7 +5,7 @@ behind one busy worker does not pile up messages.
 """
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -40,9 +40,9 @@ class Rering:
         engine: Engine,
         app: "Celery",
         age_seconds: float,
-        bases: Collection[str] | None = None,
+        bases: Callable[[], Collection[str]],
     ) -> None:
-        """``bases``: the base models whose jobs workers claim; None: all."""
+        """``bases`` says whose jobs workers claim now."""
         self._engine = engine
         self._bases = bases
         self._app = app
@@ -66,7 +66,7 @@ class Rering:
             rows = session.execute(
                 select(FineTuningJob.queue, func.count())
                 .where(
-                    claimable(self._bases),
+                    claimable(self._bases()),
                     FineTuningJob.state_changed_at <= func.clock_timestamp() - age,
                 )
                 .group_by(FineTuningJob.queue)

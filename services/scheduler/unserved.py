@@ -1,10 +1,12 @@
 """Tells the owner of what is queued that its base model is not served: nobody claims it."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Engine, Select, exists, select
 
+from shared.clock import Clock
 from shared.comparisons import transitions as comparisons
 from shared.comparisons.models import Comparison, ComparisonEvent
 from shared.db import transaction
@@ -36,17 +38,40 @@ COMPARISONS = Queued(
 
 
 class Unserved:
-    """The duty: one event for each stay of such a row in the queue."""
+    """The duty: one event for each stay of such a row in the queue.
 
-    def __init__(self, engine: Engine, base_model: str, kind: Queued = JOBS) -> None:
+    A base model counts as served for ``patience_seconds`` more: its process may be starting.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        bases: Callable[[], Collection[str]],
+        patience_seconds: float,
+        kind: Queued = JOBS,
+        clock: Clock = time.monotonic,
+    ) -> None:
         self.name = f"unserved_{kind.name}s"
         self._engine = engine
-        self._base_model = base_model
+        self._bases = bases
+        self._patience = patience_seconds
         self._kind = kind
+        self._clock = clock
+        self._began = clock()
+        self._served_at: dict[str, float] = {}
 
     def run(self) -> None:
         """Say it to those that have not been told since they were queued."""
+        served, now = self._bases(), self._clock()
+        self._served_at |= dict.fromkeys(served, now)
+        if now - self._began < self._patience:
+            return
+        lately = [base for base, at in self._served_at.items() if now - at <= self._patience]
+        self._tell(served, lately)
+
+    def _tell(self, served: Collection[str], lately: Collection[str]) -> None:
         name, table, event, of_row, record = self._kind
+        names = " and ".join(f"`{base}`" for base in served) or "no base model"
         told = exists().where(
             of_row,
             event.created_at >= table.state_changed_at,
@@ -55,14 +80,14 @@ class Unserved:
         rows: Select[FineTuningJob | Comparison] = select(table)
         waiting = rows.where(
             table.state == "queued",
-            table.base_model != self._base_model,
+            table.base_model.not_in(lately),
             ~told,
         )
         with transaction(self._engine) as session:
             # One that is claimed or cancelled at this moment is told nothing.
             for row in session.scalars(waiting.with_for_update(skip_locked=True)).all():
                 message = (
-                    f"The {name} waits: this installation serves `{self._base_model}` and not "
+                    f"The {name} waits: this installation serves {names} now and not "
                     f"`{row.base_model}`. It goes on when that is served again; or cancel it"
                 )
                 record(session, row, message, level="warn", data={"reason": REASON})

@@ -15,6 +15,7 @@ from services.worker.workplace import Workplace
 from shared.catalog import load_catalog
 from shared.db import make_engine
 from shared.metrics import serve_metrics
+from shared.replicas.directory import Directory
 
 
 def make_worker_app(
@@ -26,13 +27,16 @@ def make_worker_app(
 
     @cache
     def workplace() -> Workplace:
+        engine = make_engine(
+            settings.system_database_url.get_secret_value(),
+            answer_seconds=settings.database_answer_seconds,
+        )
+        catalog = load_catalog(settings.models_dir)
         return Workplace(
             settings=settings,
-            engine=make_engine(
-                settings.system_database_url.get_secret_value(),
-                answer_seconds=settings.database_answer_seconds,
-            ),
-            catalog=load_catalog(settings.models_dir),
+            engine=engine,
+            catalog=catalog,
+            replicas=Directory(engine, catalog),
             trainer=Trainer(trainer_command, environment, settings.trainer_jobs),
             drain=drain,
         )

@@ -81,8 +81,7 @@ def run_next(place: Workplace, queue: str) -> Outcome:
             session,
             queue,
             owner=f"{socket.gethostname()}:{os.getpid()}",
-            # What is trained on another could be neither checked nor called.
-            bases=[place.settings.inference_base_model],
+            bases=place.bases(),
         )
     if job is None:
         return Outcome.NOTHING
@@ -262,8 +261,13 @@ def publish_result(
         )
     )
     ready = publish.prepare(place.store, job, entry, done, confirm=lease.confirm)
+
+    def check() -> dict[str, float]:
+        with place.inference(entry.name, ready.adapter_id) as inference:
+            return publish.check(ready, inference, entry)
+
     distances = publish.await_served(
-        lambda: while_listening(inbox, lambda: publish.check(ready, place.inference, entry)),
+        lambda: while_listening(inbox, check),
         wait=lambda: wait_for_order(inbox, settings.publish_retry_seconds),
         deadline=time.monotonic() + settings.publish_wait_seconds,
         clock=time.monotonic,
@@ -282,7 +286,7 @@ def ask_held_out(
     orders = Orders()
     ask = partial(
         generate,
-        place.inference_for(job.tenant_id, salt_key=ready.adapter_id),
+        place.inference_for(job.tenant_id, job.base_model, salt_key=ready.adapter_id),
         ready.adapter_id,
         held_out,
         seconds=place.settings.publish_ask_seconds,

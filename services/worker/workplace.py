@@ -1,7 +1,10 @@
 """What a worker process works with, and what it hands to its trainer."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -11,7 +14,7 @@ from services.worker.comparing import asking
 from services.worker.drain import Drain
 from services.worker.failures import AttemptFailed, BackOff, Cause
 from services.worker.metrics import Metrics
-from services.worker.served_check import Inference
+from services.worker.served_check import Inference, InferenceAway
 from services.worker.settings import WorkerSettings
 from services.worker.spec import TrainSpec
 from services.worker.trainer import Trainer
@@ -19,6 +22,7 @@ from shared.catalog import BaseModelEntry, Catalog
 from shared.errors import NotFound
 from shared.jobs.hyperparameters import Hyperparameters
 from shared.jobs.models import FineTuningJob
+from shared.replicas.directory import Directory, NobodyServes
 from shared.storage import LocalStore
 
 
@@ -29,6 +33,7 @@ class Workplace:
     settings: WorkerSettings
     engine: Engine
     catalog: Catalog
+    replicas: Directory
     trainer: Trainer
     drain: Drain
     metrics: Metrics = field(default_factory=Metrics)
@@ -38,21 +43,31 @@ class Workplace:
         """The artifact store."""
         return LocalStore(self.settings.store_dir)
 
-    @property
-    def inference(self) -> Inference:
-        """The inference service."""
-        secret = self.settings.inference_secret.get_secret_value()
-        return Inference(self.settings.inference_url, secret)
+    def bases(self) -> list[str]:
+        """Return the base models whose jobs are taken: what is trained on another could be neither
+        checked nor called. Raises SQLAlchemy's errors.
+        """
+        ours = self.settings.worker_base_models
+        return [base for base in self.replicas.bases() if not ours or base in ours]
 
-    def inference_for(self, tenant_id: str, *, salt_key: str) -> asking.Inference:
-        """The inference service, asked as a tenant's requests are.
+    @contextmanager
+    def inference(self, base_model: str, adapter_id: str) -> Iterator[Inference]:
+        """Yield an inference process that serves ``base_model``; raises InferenceAway."""
+        secret = self.settings.inference_secret.get_secret_value()
+        try:
+            with self.replicas.turn(base_model, adapter_id) as url:
+                yield Inference(url, secret)
+        except NobodyServes:
+            raise InferenceAway(f"nobody serves `{base_model}` now") from None
+
+    def inference_for(self, tenant_id: str, base_model: str, *, salt_key: str) -> asking.Inference:
+        """The inference processes of ``base_model``, asked as a tenant's requests are.
 
         An adapter of its own has its own prefix cache; any unguessable ``salt_key`` will do.
         """
         secret = self.settings.inference_secret.get_secret_value()
-        return asking.Inference(
-            self.settings.inference_url, secret, tenant_id, salt_key, generated.IN_FLIGHT
-        )
+        turn = partial(self.replicas.turn, base_model)
+        return asking.Inference(turn, secret, tenant_id, salt_key, generated.IN_FLIGHT)
 
     @property
     def back_off(self) -> BackOff:

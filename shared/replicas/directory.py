@@ -2,9 +2,11 @@
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from shared.catalog import Catalog
 from shared.clock import Clock
@@ -14,6 +16,10 @@ from shared.replicas.routing import Router
 
 FRESH_SECONDS = 1.0
 NOBODY = Served((), ())
+
+
+class NobodyServes(Exception):
+    """No inference process is registered for a base model."""
 
 
 class Directory:
@@ -48,6 +54,31 @@ class Directory:
     def last_known(self, base_model: str) -> Served:
         """Return the same as it was last read: for who may not wait for the database."""
         return self._found.get(base_model, NOBODY)
+
+    @contextmanager
+    def turn(self, base_model: str, adapter: str | None) -> Iterator[str]:
+        """Yield the address of who is to be asked now, for as long as it is asked.
+
+        ``adapter``: None for the base model itself. Whoever leaves by an exception was not
+        answered, and the next turn is another's. While the database is away those that were last
+        known are asked. Raises NobodyServes.
+        """
+        try:
+            known = self.of(base_model)
+        except SQLAlchemyError:
+            known = self.last_known(base_model)
+        router, now = self.router(base_model), self._clock()
+        for replica in (*router.order(adapter, known.answering, now), *known.silent):
+            router.began(replica.id, adapter, now)
+            try:
+                yield replica.url
+            except Exception:
+                router.failed(replica.id, self._clock())
+                raise
+            finally:
+                router.ended(replica.id, adapter, self._clock())
+            return
+        raise NobodyServes(base_model)
 
     def router(self, base_model: str) -> Router:
         """Return what decides for this process which of them is asked."""

@@ -1,8 +1,9 @@
 """The registrations as statements: registering, beating and leaving, expiring, finding.
 
-A registration ends in three ways: its process leaves, another takes its address, or its beats stand
-still for a whole window of the scheduler's observation (as leases do, services/scheduler/reap.py).
-Whoever finds its own gone has been given up on, and must forget every adapter it holds.
+A registration ends in two ways: another process takes its address, or its beats stand still for a
+whole window of the scheduler's observation (as leases do, services/scheduler/reap.py). So a process
+that is restarted stays known, as one that does not answer. Whoever finds its own registration gone
+has been given up on, and must forget every adapter it holds.
 """
 
 from collections.abc import Sequence
@@ -19,8 +20,6 @@ from shared.ids import new_id
 from shared.replicas.models import InferenceReplica
 from shared.replicas.routing import Replica
 
-BEAT_SECONDS = 2.0
-"""A process gives a sign of life this often."""
 SILENT_SECONDS = 10.0
 """Whoever was silent for longer is asked only where nobody else is left."""
 
@@ -70,11 +69,6 @@ def beat(session: Session, replica_id: str, *, ready: bool) -> bool:
     return known is not None
 
 
-def leave(session: Session, replica_id: str) -> None:
-    """End a registration: its process holds nothing any more."""
-    session.execute(delete(InferenceReplica).where(InferenceReplica.id == replica_id))
-
-
 def may_load(session: Session, url: str, adapter_id: str) -> bool:
     """Say whether the process at ``url`` may load an adapter.
 
@@ -119,8 +113,9 @@ def standing(session: Session) -> list[Standing]:
     """Return all registrations, in the order of their ids."""
     lately = func.clock_timestamp() - timedelta(seconds=SILENT_SECONDS)
     rows = session.execute(
-        select(InferenceReplica, InferenceReplica.ready & (InferenceReplica.beat_at > lately))
-        .order_by(InferenceReplica.id)
+        select(
+            InferenceReplica, InferenceReplica.ready & (InferenceReplica.beat_at > lately)
+        ).order_by(InferenceReplica.id)
     )
     return [Standing(*row) for row in rows]
 

@@ -22,9 +22,10 @@ from tests.deploy.settings_classes import environment_names
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-DOCKERFILES = {name: ROOT / f"deploy/docker/{name}.Dockerfile" for name in programs.SERVICES}
+SERVICES = (*programs.SERVICES, programs.INFERENCE)
+DOCKERFILES = {name: ROOT / f"deploy/docker/{name}.Dockerfile" for name in SERVICES}
 ONE_SHOTS = {"migrate": "shared.db.migrate", "admin": "shared.tenants.admin"}
-OURS = (*programs.SERVICES, *ONE_SHOTS)
+OURS = (*SERVICES, *ONE_SHOTS)
 SAME_AS = {programs.POSTGRES: "postgres", programs.VALKEY: "redis"}
 
 
@@ -54,16 +55,19 @@ def secrets() -> Secrets:
     return Secrets(**dict.fromkeys(Secrets.__dataclass_fields__, "not-secret"))
 
 
-def wire(postgres: Postgres, folder: DataFolder, **ports: int) -> programs.Wiring:
-    metrics = {"scheduler_metrics_port": 9100, "worker_metrics_port": 9101}
+def wire(
+    postgres: Postgres, folder: DataFolder, *, api_port: int, inference_port: int
+) -> programs.Wiring:
     return programs.wire(
         postgres,
         folder.sockets,
         secrets(),
         api_host="127.0.0.1",
         models_dir=Path("/models"),
-        base_model="smollm2-135m-instruct",
-        **(metrics | ports),
+        api_port=api_port,
+        replicas=programs.replicas(["smollm2-135m-instruct"], [inference_port]),
+        scheduler_metrics_port=9100,
+        worker_metrics_port=9101,
     )
 
 
@@ -86,14 +90,14 @@ def test_compose_has_the_local_stacks_programs_and_its_two_one_shots() -> None:
     assert set(COMPOSE["services"]) == expected
 
 
-@pytest.mark.parametrize("name", programs.SERVICES)
+@pytest.mark.parametrize("name", SERVICES)
 def test_a_service_runs_the_command_of_the_local_stack(
     name: str,
     folder: DataFolder,
     postgres: Postgres,
     local_settings: dict[str, dict[str, str]],
 ) -> None:
-    table = programs.programs(folder, postgres, folder.sockets, local_settings)
+    table = programs.programs(folder, postgres, folder.sockets, programs.NAMES, local_settings)
     local = next(program.spec.argv for program in table if program.name == name)
     assert local[0] == sys.executable
     assert service(name)["command"] == ["python", *local[1:]]

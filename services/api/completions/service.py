@@ -1,16 +1,17 @@
 """The gateway: a public model name in the tenant's own scope, a body built anew, an answer rebuilt.
 
 The first chunk is fetched before the status line is sent, so that an upstream error is a real
-error. Metering and the abort upstream happen however the answer ends.
+error, and an inference process that dies before it costs the caller nothing: another is asked.
+Metering and the abort upstream happen however the answer ends.
 """
 
 import json
 import time
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from anyio import to_thread
@@ -19,6 +20,7 @@ from services.api.completions import answers, fanout, upstream
 from services.api.completions.answers import Json, Label, Shape
 from services.api.completions.connection import EventStream
 from services.api.completions.metering import Meter
+from services.api.completions.replicas import Begin, begun
 from services.api.completions.schemas import CompletionOptions
 from services.api.deps import Parts
 from services.api.models.service import NOT_SERVED, find_adapter, find_base, why_unavailable
@@ -31,6 +33,8 @@ from shared.inference import BrokenStream, cache_salt
 from shared.inference import events as events_of
 from shared.settings import TENANT_HEADER
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Target:
@@ -38,6 +42,8 @@ class Target:
 
     name: str
     """Inside the inference service: an adapter's id, or a base model's name."""
+    base_model: str
+    """Who serves it is asked."""
     context_length: int
     is_adapter: bool
     prompt_as_trained: bool = False
@@ -49,6 +55,7 @@ class Call:
     """One completion on its way."""
 
     parts: Parts
+    target: Target
     shape: Shape
     asked: CompletionOptions
     body: dict[str, Any]
@@ -72,7 +79,7 @@ async def prepare(
     label = Label(new_id(shape.id_prefix), int(time.time()), asked.model)
     meter = Meter(parts.metrics, tenant_id, asked.model, is_adapter=target.is_adapter, n=asked.n)
     body = _body(parts, tenant_id, asked, target)
-    return Call(parts, shape, asked, body, label, meter, allowance)
+    return Call(parts, target, shape, asked, body, label, meter, allowance)
 
 
 async def answer(call: Call) -> dict[str, Any]:
@@ -89,8 +96,8 @@ async def answer(call: Call) -> dict[str, Any]:
 
 
 async def _answered(call: Call, number: int, body: dict[str, Any]) -> dict[str, Any]:
-    async with AsyncExitStack() as stack:
-        found = await upstream.read_whole(await _open(call, body, stack))
+    async with _begun(call, partial(_read, call, body)) as whole:
+        found = whole
     found = fanout.numbered(found, number, call.asked.n)
     # Counted now: the caller may leave before the other pieces have come.
     call.meter.count({**found, "choices": found["choices"][:1]})
@@ -105,31 +112,57 @@ async def stream(call: Call) -> EventStream:
             bodies = enumerate(fanout.pieces(call.body))
             events = fanout.merged([_events(call, number, body) for number, body in bodies])
             stack.push_async_callback(events.aclose)
-            first = await _first(events, call)
+            first = await anext(events)
         resources = stack.pop_all()
     stall_seconds = call.parts.settings.stream_stall_seconds
     return EventStream(_relay(call, first, events), resources, stall_seconds)
 
 
+async def _read(
+    call: Call, body: dict[str, Any], url: str, stack: AsyncExitStack
+) -> dict[str, Any]:
+    return await upstream.read_whole(await _open(call, body, url, stack))
+
+
 async def _events(call: Call, number: int, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
-    async with AsyncExitStack() as stack:
-        events = events_of(await _open(call, body, stack))
-        async with aclosing(events):
-            async for event in events:
-                yield fanout.numbered(event, number, call.asked.n)
+    async with _begun(call, partial(_first_event, call, body)) as (first, rest):
+        yield fanout.numbered(first, number, call.asked.n)
+        async for event in rest:
+            yield fanout.numbered(event, number, call.asked.n)
+
+
+async def _first_event(
+    call: Call, body: dict[str, Any], url: str, stack: AsyncExitStack
+) -> tuple[dict[str, Any], AsyncGenerator[dict[str, Any]]]:
+    events = events_of(await _open(call, body, url, stack))
+    await stack.enter_async_context(aclosing(events))
+    try:
+        first = await anext(events)
+    except (BrokenStream, StopAsyncIteration) as error:
+        raise upstream.away() from error
+    if "error" in first:
+        raise _error_in(first, call)
+    return first, events
+
+
+def _begun(call: Call, begin: Begin[T]) -> AbstractAsyncContextManager[T]:
+    target = call.target
+    adapter = target.name if target.is_adapter else None
+    return begun(call.parts.replicas, target.base_model, adapter, begin)
 
 
 def _target(parts: Parts, tenant_id: str, name: str) -> Target:
-    base = find_base(parts.catalog, parts.settings, name)
+    base = find_base(parts, name)
     if base is not None:
-        return Target(base.name, base.context_length, is_adapter=False)
+        return Target(base.name, base.name, base.context_length, is_adapter=False)
     with tenant_transaction(parts.tenant_engine, tenant_id) as session:
         adapter = find_adapter(session, tenant_id, name)
-    if why := why_unavailable(parts.settings, adapter):
+    if why := why_unavailable(parts, adapter):
         raise Conflict(why, "model", NOT_SERVED)
     entry: BaseModelEntry = parts.catalog.get(adapter.base_model)
     return Target(
         adapter.id,
+        entry.name,
         entry.context_length,
         is_adapter=True,
         prompt_as_trained=adapter.data_format == "prompt",
@@ -159,30 +192,25 @@ def _body(parts: Parts, tenant_id: str, asked: CompletionOptions, target: Target
     return body
 
 
-async def _open(call: Call, body: dict[str, Any], stack: AsyncExitStack) -> httpx.Response:
+async def _open(
+    call: Call, body: dict[str, Any], url: str, stack: AsyncExitStack
+) -> httpx.Response:
     try:
-        return await _enter(call, stack, body)
+        return await _enter(call, body, url, stack)
     except upstream.ContextLengthExceeded:
         if call.asked.answer_tokens() is not None:
             raise
     # Our default was too long for this prompt: null takes what room there is.
-    return await _enter(call, stack, body | {"max_tokens": None})
+    return await _enter(call, body | {"max_tokens": None}, url, stack)
 
 
-async def _enter(call: Call, stack: AsyncExitStack, body: dict[str, Any]) -> httpx.Response:
+async def _enter(
+    call: Call, body: dict[str, Any], url: str, stack: AsyncExitStack
+) -> httpx.Response:
     headers = {TENANT_HEADER: call.allowance.tenant_id}
-    post = upstream.posted(call.parts.inference, call.shape, body, call.asked.model, headers)
+    client, model = call.parts.inference, call.asked.model
+    post = upstream.posted(client, url, call.shape, body, model, headers=headers)
     return await stack.enter_async_context(post)
-
-
-async def _first(events: AsyncGenerator[Json], call: Call) -> Json:
-    try:
-        first = await anext(events)
-    except (BrokenStream, StopAsyncIteration) as error:
-        raise upstream.away() from error
-    if "error" in first:
-        raise _error_in(first, call)
-    return first
 
 
 async def _relay(call: Call, first: Json, events: AsyncGenerator[Json]) -> AsyncGenerator[bytes]:

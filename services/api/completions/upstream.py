@@ -46,16 +46,18 @@ def away() -> UpstreamUnavailable:
 @asynccontextmanager
 async def posted(
     client: httpx.AsyncClient,
+    url: str,
     shape: Shape,
     body: Mapping[str, Any],
     model: str,
+    *,
     headers: Mapping[str, str],
 ) -> AsyncIterator[httpx.Response]:
-    """Send a request and yield the answer, its body unread; leaving aborts it upstream.
+    """Send a request to ``url`` and yield the answer, its body unread; leaving aborts it there.
 
     Raises what the caller should see, speaking of ``model``, for any answer but 200.
     """
-    request = client.build_request("POST", shape.path, json=body, headers=headers)
+    request = client.build_request("POST", url + shape.path, json=body, headers=headers)
     try:
         response = await client.send(request, stream=True)
     except httpx.TransportError as error:

@@ -8,7 +8,9 @@ one. Answers are handed on about every second, so that little is lost with the p
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -16,7 +18,9 @@ import httpx
 
 from services.worker.comparing.orders import Orders
 from services.worker.comparing.prompts import Turn
+from shared.ids import is_adapter_id
 from shared.inference import TOO_LONG_PARAMS, BrokenStream, cache_salt, events
+from shared.replicas.directory import NobodyServes
 from shared.settings import TENANT_HEADER
 
 SAVE_SECONDS = 1.0
@@ -76,9 +80,11 @@ class _Refused(Exception):
 
 @dataclass(frozen=True)
 class Inference:
-    """Where the inference service is, and for whom it is asked."""
+    """Where the inference processes of one base model are, and for whom they are asked."""
 
-    url: str
+    turn: Callable[[str | None], AbstractContextManager[str]]
+    """Given an adapter, or None for the base model: the address to be asked now; may raise
+    NobodyServes."""
     secret: str
     tenant_id: str
     salt_key: str
@@ -88,7 +94,6 @@ class Inference:
     def client(self) -> httpx.AsyncClient:
         """Open connections; a proxy of the environment would be sent the secret."""
         return httpx.AsyncClient(
-            base_url=self.url.rstrip("/"),
             headers={"Authorization": f"Bearer {self.secret}", TENANT_HEADER: self.tenant_id},
             timeout=httpx.Timeout(SILENCE_SECONDS, connect=5),
             limits=httpx.Limits(max_connections=self.in_flight),
@@ -129,7 +134,8 @@ async def ask_all(
 
         async def ask(question: Ask) -> Answer:
             body = inference.body(model, question.messages, max_tokens)
-            return await _persistently(lambda: _once(client, question.line, body), question.line)
+            once = partial(_once, inference, client, question.line, body)
+            return await _persistently(once, question.line)
 
         try:
             while not orders.given:
@@ -188,15 +194,19 @@ async def _persistently(once: Callable[[], Awaitable[Answer]], line: int) -> Ans
         tries += 1
 
 
-async def _once(client: httpx.AsyncClient, line: int, body: dict[str, Any]) -> Answer:
+async def _once(
+    inference: Inference, client: httpx.AsyncClient, line: int, body: dict[str, Any]
+) -> Answer:
     began = time.monotonic()
+    adapter = body["model"] if is_adapter_id(body["model"]) else None
     try:
-        async with client.stream("POST", "/v1/chat/completions", json=body) as response:
-            if response.status_code != httpx.codes.OK:
-                await response.aread()
-                raise _refusal(response)
-            return await _read(response, line, began)
-    except (httpx.TransportError, BrokenStream) as error:
+        with inference.turn(adapter) as url:
+            async with client.stream("POST", f"{url}/v1/chat/completions", json=body) as response:
+                if response.status_code != httpx.codes.OK:
+                    await response.aread()
+                    raise _refusal(response)
+                return await _read(response, line, began)
+    except (httpx.TransportError, BrokenStream, NobodyServes) as error:
         raise _Away from error
 
 

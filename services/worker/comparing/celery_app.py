@@ -12,7 +12,9 @@ from services.worker.comparing.settings import ComparerSettings
 from services.worker.drain import Drain
 from services.worker.endings import Outcome
 from services.worker.one_child import connect_signals, make_app
+from shared.catalog import load_catalog
 from shared.db import make_engine
+from shared.replicas.directory import Directory
 from shared.task_queue import COMPARE, TRAIN_NEXT, ring
 from shared.telemetry import log_event
 
@@ -31,7 +33,8 @@ def make_comparer_app(settings: ComparerSettings) -> Celery:
             settings.system_database_url.get_secret_value(),
             answer_seconds=settings.database_answer_seconds,
         )
-        return Place(settings, engine, drain)
+        replicas = Directory(engine, load_catalog(settings.models_dir))
+        return Place(settings, engine, replicas, drain)
 
     # The doorbell's name, whatever the queue: a ring says no more than "look for work".
     @app.task(name=TRAIN_NEXT)  # type: ignore[untyped-decorator]

@@ -43,6 +43,7 @@ from shared.db import transaction
 from shared.errors import LeaseLost, UpstreamUnavailable
 from shared.evidence.arms import COPIES, Arm
 from shared.evidence.report import Report
+from shared.replicas.directory import Directory
 from shared.telemetry import log_context, log_event
 
 PUT_OFF_SECONDS = 60.0
@@ -58,13 +59,14 @@ class Place:
 
     settings: ComparerSettings
     engine: Engine
+    replicas: Directory
     drain: Drain
 
-    def inference(self, tenant_id: str) -> Inference:
-        """The inference service, as a tenant's gateway asks it."""
-        settings = self.settings
+    def inference(self, comparison: Comparison) -> Inference:
+        """The inference processes of a comparison's base, as its tenant's gateway asks them."""
+        settings, tenant_id = self.settings, comparison.tenant_id
         return Inference(
-            url=settings.inference_url,
+            turn=partial(self.replicas.turn, comparison.base_model),
             secret=settings.inference_secret.get_secret_value(),
             tenant_id=tenant_id,
             salt_key=settings.cache_salt_key.get_secret_value(),
@@ -80,7 +82,7 @@ def run_next(place: Place) -> Outcome:
         comparison = claim_next(
             session,
             owner=f"{socket.gethostname()}:{os.getpid()}",
-            bases=[place.settings.inference_base_model],
+            bases=place.replicas.bases(),
         )
     if comparison is None:
         return Outcome.NOTHING
@@ -206,7 +208,7 @@ def answer(
         return
     model = material.model_of(arm)
     asks = (material.plan.ask(arm, each) for each in missing)
-    inference = place.inference(material.comparison.tenant_id)
+    inference = place.inference(material.comparison)
     asking = ask_all(
         inference, model, asks, max_tokens=material.max_tokens, save=save, orders=orders
     )

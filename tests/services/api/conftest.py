@@ -32,6 +32,7 @@ from shared.storage import LocalStore
 from shared.tenants.admin import install_admin_key
 from shared.tenants.keys import new_secret
 from tests.conftest import Broker, Database, PostgresServer, short_folder, wait_until
+from tests.replicas import add_replica, remove_replica
 
 BASE = "smollm2-135m-instruct"
 UNSERVED = "added-here"
@@ -137,9 +138,14 @@ class Api:
 
 @contextmanager
 def running_api(
-    database: Database, inference_url: str, broker_url: str = MISSING_BROKER, **changes: Any
+    database: Database,
+    inference_url: str,
+    broker_url: str = MISSING_BROKER,
+    *,
+    base_model: str = BASE,
+    **changes: Any,
 ) -> Iterator[Api]:
-    """Serve the API from a thread on a free port."""
+    """Serve the API from a thread on a free port; one process, at ``inference_url``, serves."""
     with short_folder() as folder:
         for name in (BASE, UNSERVED):
             (folder / "models" / name).mkdir(parents=True)
@@ -152,17 +158,19 @@ def running_api(
             broker_url=SecretStr(broker_url),
             store_dir=folder / "data",
             models_dir=folder / "models",
-            inference_url=inference_url,
             inference_secret=SecretStr("internal-secret"),
             cache_salt_key=SecretStr("salt-key"),
             **changes,
         )
         system = make_engine(database.system_url)
         install_admin_key(system, ADMIN_KEY)
+        entry = load_catalog(settings.models_dir).get(base_model)
+        replica = add_replica(system, inference_url, entry)
         with served(create_app(settings), settings) as url:
             api = Api(url, settings, LocalStore(settings.store_dir), system, ADMIN_KEY)
             yield api
             api.close()
+        remove_replica(system, replica)
         system.dispose()
 
 
@@ -314,7 +322,7 @@ def metered(
     postgres: PostgresServer, upstream_server: Upstream, session_broker: Broker
 ) -> Iterator[Api]:
     """An API with a broker that counts requests and tokens."""
-    quick = {"key_cache_seconds": 0.05}
+    quick: dict[str, Any] = {"key_cache_seconds": 0.05}
     url, broker = upstream_server.url, session_broker.url
     with (
         postgres.fresh_database() as database,

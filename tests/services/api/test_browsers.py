@@ -123,7 +123,6 @@ def test_what_is_no_origin_is_refused_when_the_api_starts(origin: str) -> None:
                 **secrets,
                 "store_dir": "/x",
                 "models_dir": "/x",
-                "inference_url": "http://x",
                 "cors_origins": [origin],
             }
         )

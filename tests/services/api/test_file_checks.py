@@ -24,7 +24,6 @@ def checks(**limits: Any) -> FileChecks:
         broker_url=secret,
         store_dir=Path("/nonexistent"),
         models_dir=Path("/nonexistent"),
-        inference_url="http://x",
         inference_secret=secret,
         cache_salt_key=secret,
         **limits,

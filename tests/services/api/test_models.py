@@ -34,9 +34,9 @@ def test_a_base_that_inference_does_not_serve_is_not_offered(tenant: Tenant) -> 
 
 
 def test_a_base_that_is_served_and_not_proven_is_not_offered_and_says_so(
-    api_database: Database,
+    database: Database,
 ) -> None:
-    with running_api(api_database, "http://127.0.0.1:9", inference_base_model=UNSERVED) as api:
+    with running_api(database, "http://127.0.0.1:9", base_model=UNSERVED) as api:
         tenant = api.new_tenant()
         assert list(tenant.openai.models.list()) == []
         file_id = tenant.upload(training_rows(12))

@@ -14,6 +14,7 @@ from shared.comparisons.state import SOURCES, TERMINAL, State
 from shared.comparisons.transitions import move
 from shared.db import transaction
 from shared.errors import LeaseLost
+from shared.jobs.lease import HeldLease
 from shared.jobs.models import FineTuningJob
 from shared.jobs.state import State as JobState
 from shared.task_queue import COMPARE, outstanding
@@ -69,7 +70,7 @@ def test_a_waiting_one_follows_its_job(comparisons, end, state):
 def test_it_rings_for_overdue_comparisons_and_not_again_while_the_rings_wait(workshop, comparisons):
     comparisons.add(state_changed_at=LONG_AGO)
     comparisons.add()
-    duty = RingForComparisons(workshop.engine, workshop.app, 10, [BASE])
+    duty = RingForComparisons(workshop.engine, workshop.app, 10, lambda: [BASE])
     for _ in range(2):
         duty.run()
     assert outstanding(workshop.app, COMPARE).waiting == 1
@@ -79,7 +80,7 @@ def test_it_rings_for_overdue_comparisons_and_not_again_while_the_rings_wait(wor
 def reap(comparisons, *, seconds):
     clock = iter(range(0, 1000, seconds))
     expired = Counter("x", "x", registry=CollectorRegistry())
-    watch = LeaseWatch(window_seconds=30, gap_seconds=100)
+    watch = LeaseWatch[HeldLease](window_seconds=30, gap_seconds=100)
     duty = Reap(comparisons.engine, watch, lambda: next(clock), expired, COMPARISONS)
     for _ in range(3):
         duty.run()

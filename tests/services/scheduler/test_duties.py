@@ -18,6 +18,7 @@ from shared.ids import new_id
 from shared.jobs.state import State
 from shared.task_queue import Outstanding, outstanding
 from tests.services.worker.inference_server import SECRET
+from tests.services.worker.workshop import BASE
 
 LONG_AGO = now() - timedelta(minutes=5)
 DAY = 24 * 3600
@@ -37,7 +38,7 @@ def test_it_rings_once_for_each_overdue_job_and_not_again_while_the_rings_wait(w
         workshop.add_job(state_changed_at=LONG_AGO)
     workshop.add_job()  # just queued
     workshop.add_job(state_changed_at=LONG_AGO, not_before=now() + timedelta(minutes=1))
-    duty = Rering(workshop.engine, workshop.app, 10)
+    duty = Rering(workshop.engine, workshop.app, 10, lambda: [BASE])
     duty.run()
     duty.run()
     assert outstanding(workshop.app, "default").waiting == 3
@@ -49,7 +50,7 @@ def test_the_rings_that_a_killed_worker_left_unacknowledged_do_not_silence_it(wo
         channel = connection.default_channel
         stale = {f"tag-{number}": time.time() - 60 for number in range(5)}
         channel.client.zadd(channel.unacked_index_key, stale)
-    Rering(workshop.engine, workshop.app, 10).run()
+    Rering(workshop.engine, workshop.app, 10, lambda: [BASE]).run()
     assert outstanding(workshop.app, "default").waiting == 1
 
 
@@ -58,7 +59,7 @@ def test_a_dead_broker_fails_the_duty_and_not_the_sweep(workshop, broker):
     broker.process.kill()
     broker.process.wait()
     duties: list[Duty] = [
-        Rering(workshop.engine, workshop.app, 10),
+        Rering(workshop.engine, workshop.app, 10, lambda: [BASE]),
         erase_attempts(workshop),
     ]
     assert sweep(duties) == ["rering"]
@@ -111,7 +112,7 @@ def erase_attempts(workshop, keep_seconds=0):
 
 
 def erase_adapters(workshop):
-    evict = Eviction(workshop.inference.url, SECRET)
+    evict = Eviction(workshop.engine, SECRET)
     return EraseAdapters(workshop.engine, workshop.store, evict, DAY, batch=10)
 
 

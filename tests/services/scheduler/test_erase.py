@@ -61,7 +61,7 @@ def stubborn(monkeypatch):
 @pytest.fixture
 def let_go(workshop):
     """The real eviction, but some adapters are never let go."""
-    evict = Eviction(workshop.inference.url, SECRET)
+    evict = Eviction(workshop.engine, SECRET)
 
     class LetGo:
         def __init__(self):

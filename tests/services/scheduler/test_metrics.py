@@ -11,11 +11,14 @@ from pydantic import SecretStr
 
 from services.scheduler.metrics import Installation
 from services.scheduler.settings import SchedulerSettings
+from shared.catalog import load_catalog
 from shared.clock import now
 from shared.comparisons.state import State as ComparisonState
 from shared.jobs.state import State
+from shared.replicas.directory import Directory
 from shared.task_queue import COMPARE, make_celery, name_worker
 from tests.promql import RULES, firing, samples, selected, selectors
+from tests.replicas import add_replica, remove_replica
 from tests.services.scheduler.test_duties import add_adapter, erase_adapters
 from tests.services.worker.inference_server import SECRET
 
@@ -29,7 +32,6 @@ def scraped(workshop, **overrides) -> str:
         **{
             "system_database_url": SecretStr(workshop.database_url),
             "broker_url": SecretStr(workshop.broker_url),
-            "inference_url": workshop.inference.url,
             "inference_secret": SecretStr(SECRET),
             "store_dir": workshop.store.root,
             "models_dir": workshop.folder / "models",
@@ -37,7 +39,8 @@ def scraped(workshop, **overrides) -> str:
         | overrides
     )
     registry = CollectorRegistry()
-    registry.register(Installation(workshop.engine, workshop.app, settings))
+    replicas = Directory(workshop.engine, load_catalog())
+    registry.register(Installation(workshop.engine, workshop.app, settings, replicas))
     return generate_latest(registry).decode()
 
 
@@ -111,8 +114,10 @@ def test_a_job_that_waits_for_no_worker_is_not_in_the_queue(workshop, worker):
 
 
 def test_an_alert_fires_while_inference_is_away_or_not_ready(workshop, worker):
-    nobody = "http://127.0.0.1:9"
-    assert firing(samples(scraped(workshop, inference_url=nobody))) == {"InferenceAway"}
+    nobody = add_replica(workshop.engine, "http://127.0.0.1:9")
+    assert firing(samples(scraped(workshop))) == {"InferenceAway"}
+    remove_replica(workshop.engine, nobody)
+    assert firing(samples(scraped(workshop))) == set()
     workshop.inference.ready = False
     assert firing(samples(scraped(workshop))) == {"InferenceAway"}
 

@@ -12,7 +12,7 @@ WINDOW, GAP = 30, 10
 
 def observed(times, leases=STILL):
     """Scan at each of ``times`` (a scan takes no time); return what the last one expired."""
-    watch, expired = LeaseWatch(WINDOW, GAP), []
+    watch, expired = LeaseWatch[HeldLease](WINDOW, GAP), []
     for time in times:
         expired = watch.scanned(time, time, [leases])
     return expired
@@ -24,13 +24,13 @@ def test_a_lease_that_stood_still_for_the_window_is_expired_and_not_a_scan_earli
 
 
 def test_a_lease_that_moves_is_never_expired():
-    watch = LeaseWatch(WINDOW, GAP)
+    watch = LeaseWatch[HeldLease](WINDOW, GAP)
     for time in range(0, 300, 5):
         assert watch.scanned(time, time, [HeldLease("ftjob-1", 1, time // 25)]) == []
 
 
 def test_a_failed_scan_starts_the_window_anew():
-    watch = LeaseWatch(WINDOW, GAP)
+    watch = LeaseWatch[HeldLease](WINDOW, GAP)
     for time in range(0, 30, 5):
         watch.scanned(time, time, [STILL])
     watch.failed()
@@ -43,14 +43,14 @@ def test_a_gap_between_scans_starts_the_window_anew():
 
 
 def test_a_scan_that_took_long_counts_from_its_end_to_the_next_ones_beginning():
-    watch = LeaseWatch(WINDOW, 60)
+    watch = LeaseWatch[HeldLease](WINDOW, 60)
     assert watch.scanned(0, 20, [STILL]) == []
     assert watch.scanned(40, 49, [STILL]) == []
     assert watch.scanned(50, 50, [STILL]) == [STILL]
 
 
 def test_a_new_attempt_with_the_same_number_has_a_window_of_its_own():
-    watch = LeaseWatch(WINDOW, GAP)
+    watch = LeaseWatch[HeldLease](WINDOW, GAP)
     for time in range(0, 30, 5):
         watch.scanned(time, time, [STILL])
     assert watch.scanned(30, 30, [STILL._replace(attempt=2)]) == []
@@ -63,7 +63,7 @@ def test_a_new_attempt_with_the_same_number_has_a_window_of_its_own():
 )
 def test_in_any_storm_only_a_lease_seen_unmoved_for_the_window_expires(storm):
     """Model: the lease was seen unmoved at the end of each scan of an unbroken series."""
-    watch, now, seq = LeaseWatch(WINDOW, GAP), 0.0, 0
+    watch, now, seq = LeaseWatch[HeldLease](WINDOW, GAP), 0.0, 0
     seen_since, last = None, None
     for pause, took, fails, moves in storm:
         began, ended = now + pause, now + pause + took

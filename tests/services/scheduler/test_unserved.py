@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from services.scheduler.rering import Rering
-from services.scheduler.unserved import COMPARISONS, Unserved
+from services.scheduler.unserved import COMPARISONS, JOBS, Unserved
 from shared.clock import now
 from shared.comparisons.state import State as ComparisonState
 from shared.comparisons.transitions import move as move_comparison
@@ -15,7 +15,14 @@ from shared.task_queue import outstanding
 from tests.services.worker.workshop import BASE
 
 OTHER = "another-base"
+PATIENCE = 30.0
 LONG_AGO = now() - timedelta(minutes=5)
+
+
+def unserved_duty(workshop, kind=JOBS):
+    """A duty that has been at work for long."""
+    clock = iter([0.0, *(PATIENCE + n for n in range(1, 20))])
+    return Unserved(workshop.engine, lambda: [BASE], PATIENCE, kind, lambda: next(clock))
 
 
 def told(workshop, job_id):
@@ -25,11 +32,11 @@ def told(workshop, job_id):
 
 def test_the_owner_is_told_once_for_each_stay_in_the_queue(workshop):
     unserved, served = workshop.add_job(base_model=OTHER), workshop.add_job()
-    duty = Unserved(workshop.engine, BASE)
+    duty = unserved_duty(workshop)
     for _ in range(3):
         duty.run()
     [message] = told(workshop, unserved)
-    assert f"serves `{BASE}` and not `{OTHER}`" in message
+    assert f"serves `{BASE}` now and not `{OTHER}`" in message
     assert told(workshop, served) == []
     with transaction(workshop.engine) as session:
         move(session, unserved, State.PAUSED, "paused")
@@ -39,10 +46,23 @@ def test_the_owner_is_told_once_for_each_stay_in_the_queue(workshop):
     assert len(told(workshop, unserved)) == 2
 
 
+def test_nobody_is_told_of_a_base_whose_process_has_been_away_for_a_moment_only(workshop):
+    job_id = workshop.add_job()
+    bases, times = [BASE], iter([0.0, 100.0, 100.0 + PATIENCE, 101.0 + PATIENCE])
+    duty = Unserved(workshop.engine, lambda: bases, PATIENCE, clock=lambda: next(times))
+    duty.run()
+    bases = []
+    duty.run()
+    assert told(workshop, job_id) == []
+    duty.run()
+    [message] = told(workshop, job_id)
+    assert "serves no base model now" in message
+
+
 def test_the_owner_of_a_comparison_is_told_too(workshop, comparisons):
     unserved, served = comparisons.add(base_model=OTHER), comparisons.add()
     follows = comparisons.add(ComparisonState.WAITING, base_model=OTHER)
-    duty = Unserved(workshop.engine, BASE, COMPARISONS)
+    duty = unserved_duty(workshop, COMPARISONS)
     for _ in range(3):
         duty.run()
     (event,) = comparisons.events(unserved)
@@ -57,9 +77,9 @@ def test_the_owner_of_a_comparison_is_told_too(workshop, comparisons):
 
 def test_nobody_is_rung_for_a_job_that_nobody_may_claim(workshop):
     workshop.add_job(base_model=OTHER, state_changed_at=LONG_AGO)
-    Rering(workshop.engine, workshop.app, 10, [BASE]).run()
+    Rering(workshop.engine, workshop.app, 10, lambda: [BASE]).run()
     assert outstanding(workshop.app, "default").waiting == 0
-    Rering(workshop.engine, workshop.app, 10, [BASE, OTHER]).run()
+    Rering(workshop.engine, workshop.app, 10, lambda: [BASE, OTHER]).run()
     assert outstanding(workshop.app, "default").waiting == 1
 
 

@@ -39,7 +39,6 @@ def settings_of(workshop, **changes):
         **{
             "system_database_url": SecretStr(workshop.database_url),
             "broker_url": SecretStr(workshop.broker_url),
-            "inference_url": "http://127.0.0.1:9",
             "inference_secret": SecretStr(SECRET),
             "store_dir": workshop.store.root,
             "models_dir": MODELS,

@@ -13,16 +13,16 @@ from services.scheduler.settings import SchedulerSettings
 from shared.db import transaction
 from shared.db.tables import Adapter
 from shared.jobs.state import State
+from tests.replicas import add_replica
 from tests.services.scheduler.test_duties import LONG_AGO, add_adapter
 from tests.services.worker.inference_server import SECRET
 
 
 @contextmanager
-def scheduler(workshop, inference_url):
+def scheduler(workshop):
     settings = SchedulerSettings(
         system_database_url=SecretStr(workshop.database_url),
         broker_url=SecretStr(workshop.broker_url),
-        inference_url=inference_url,
         inference_secret=SecretStr(SECRET),
         store_dir=workshop.store.root,
         models_dir=workshop.folder / "models",
@@ -46,7 +46,8 @@ def test_an_eviction_that_hangs_does_not_keep_a_lost_lease_from_being_seen(works
     job_id = workshop.add_job(state=State.RUNNING, attempt=1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with scheduler(workshop, url):
+        add_replica(workshop.engine, url)
+        with scheduler(workshop):
             workshop.wait_for_state(job_id, State.QUEUED, seconds=12)
     with transaction(workshop.engine) as session:
         assert session.get_one(Adapter, adapter_id).erased_at is None

@@ -20,6 +20,7 @@ from shared.catalog import load_catalog
 from shared.db import transaction
 from shared.db.tables import FineTuningJob
 from shared.jobs.state import State
+from shared.replicas.directory import Directory
 from tests.services.worker.scripted_worker import SCRIPTED
 from tests.services.worker.workshop import assert_ended_once
 
@@ -56,6 +57,7 @@ def place(workshop, monkeypatch):
         settings=WorkerSettings(),
         engine=workshop.engine,
         catalog=load_catalog(),
+        replicas=Directory(workshop.engine, load_catalog()),
         trainer=trainer,
         drain=Drain(),
     )

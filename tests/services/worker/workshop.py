@@ -25,6 +25,7 @@ from shared.jobs.transitions import move
 from shared.storage import LocalStore
 from shared.task_queue import make_celery, ring, with_short_timeouts
 from tests.conftest import REPOSITORY, wait_until
+from tests.replicas import Beating
 from tests.services.worker.inference_server import SECRET
 from tests.timings import divided_timings
 
@@ -51,6 +52,7 @@ class Workshop:
         self.faster = FASTER
         self.store = LocalStore(folder / "store")
         self.engine = make_engine(database_url)
+        self.replica = Beating(self.engine, inference.url)
         self.app = with_short_timeouts(make_celery(broker_url))
         self.processes: list[subprocess.Popen[bytes]] = []
         base = folder / "models" / BASE
@@ -67,7 +69,6 @@ class Workshop:
                 "TAILOR_BROKER_URL": self.broker_url,
                 "TAILOR_STORE_DIR": str(self.store.root),
                 "TAILOR_MODELS_DIR": str(self.folder / "models"),
-                "TAILOR_INFERENCE_URL": self.inference.url,
                 "TAILOR_INFERENCE_SECRET": SECRET,
                 "TAILOR_TRAINER_THREADS": "1",
                 "TAILOR_ABORT_GRACE_SECONDS": str(2 / self.faster),
@@ -102,6 +103,7 @@ class Workshop:
         for process in self.processes:
             kill_tree(process.pid)
             process.wait(10)
+        self.replica.close()
         self.engine.dispose()
         self.app.close()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from contextlib import nullcontext
 
 import pytest
 
@@ -25,7 +26,8 @@ def quick(monkeypatch):
 def ask(model, count=1, *, orders=None, save=None, in_flight=4, url=None) -> list[Answer]:
     """Ask ``count`` questions "0", "1", …; return what was saved, by line."""
     answers: list[Answer] = []
-    inference = Inference(url or model.url, SECRET, "org-1", "salt-key", in_flight)
+    address = nullcontext(url or model.url)
+    inference = Inference(lambda _: address, SECRET, "org-1", "salt-key", in_flight)
     asks = (Ask(n, [{"role": "user", "content": f"{n}"}]) for n in range(count))
     asyncio.run(
         ask_all(

@@ -12,6 +12,7 @@ from services.worker.comparing.run import Place
 from services.worker.comparing.settings import ComparerSettings
 from services.worker.drain import Drain
 from shared.adapters.models import Adapter
+from shared.catalog import load_catalog
 from shared.comparisons.models import Comparison, ComparisonAnswer, ComparisonEvent
 from shared.comparisons.state import State
 from shared.db import make_engine, transaction
@@ -19,8 +20,10 @@ from shared.db.tables import FineTuningJob, StoredFile, Tenant
 from shared.evidence.arms import Arm
 from shared.ids import new_id
 from shared.jobs.state import State as JobState
+from shared.replicas.directory import Directory
 from shared.storage import LocalStore
 from tests.conftest import REPOSITORY
+from tests.replicas import add_replica
 from tests.services.worker.comparing.model_server import SECRET
 from tests.services.worker.workshop import kill_tree
 
@@ -53,7 +56,6 @@ class Workshop:
             broker_url=SecretStr(broker_url),
             store_dir=folder / "store",
             models_dir=folder / "models",
-            inference_url=model.url,
             inference_secret=SecretStr(SECRET),
             cache_salt_key=SecretStr("salt-key"),
             heartbeat_seconds=0.1,
@@ -61,7 +63,10 @@ class Workshop:
         )
         self.store = LocalStore(folder / "store")
         self.engine = make_engine(database_url)
-        self.place = Place(self.settings, self.engine, Drain())
+        self.place = Place(
+            self.settings, self.engine, Directory(self.engine, load_catalog()), Drain()
+        )
+        add_replica(self.engine, model.url)
         self.tenant = self.add_tenant()
         self.processes: list[subprocess.Popen[bytes]] = []
 
