@@ -29,12 +29,9 @@ POSTGRES, VALKEY, API, SCHEDULER, WORKER, COMPARER, INFERENCE = NAMES = (
 )
 """Of every stack; one that serves more than one base model, or one by several processes, has
 ``inference-2`` and so on, too."""
-SERVICES = (API, SCHEDULER, WORKER, COMPARER)
-"""Ours, and with them the inference processes: started and stopped together, between the two
-servers' start and stop."""
-MODULES = {name: f"services.{name}" for name in (*SERVICES, INFERENCE)} | {
-    COMPARER: "services.worker.comparing"
-}
+SERVICES = (API, SCHEDULER, WORKER, COMPARER, INFERENCE)
+"""Ours: started and stopped together, between the two servers' start and stop."""
+MODULES = {name: f"services.{name}" for name in SERVICES} | {COMPARER: "services.worker.comparing"}
 """What Python runs for each."""
 
 STOP = {
@@ -111,7 +108,7 @@ class Wiring:
     @property
     def services(self) -> tuple[str, ...]:
         """Ours among them."""
-        return (*SERVICES, *(replica.name for replica in self.replicas))
+        return (*SERVICES, *(replica.name for replica in self.replicas[1:]))
 
     @property
     def metrics_ports(self) -> dict[str, int]:

@@ -22,10 +22,9 @@ from tests.deploy.settings_classes import environment_names
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-SERVICES = (*programs.SERVICES, programs.INFERENCE)
-DOCKERFILES = {name: ROOT / f"deploy/docker/{name}.Dockerfile" for name in SERVICES}
+DOCKERFILES = {name: ROOT / f"deploy/docker/{name}.Dockerfile" for name in programs.SERVICES}
 ONE_SHOTS = {"migrate": "shared.db.migrate", "admin": "shared.tenants.admin"}
-OURS = (*SERVICES, *ONE_SHOTS)
+OURS = (*programs.SERVICES, *ONE_SHOTS)
 SAME_AS = {programs.POSTGRES: "postgres", programs.VALKEY: "redis"}
 
 
@@ -90,7 +89,7 @@ def test_compose_has_the_local_stacks_programs_and_its_two_one_shots() -> None:
     assert set(COMPOSE["services"]) == expected
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", programs.SERVICES)
 def test_a_service_runs_the_command_of_the_local_stack(
     name: str,
     folder: DataFolder,

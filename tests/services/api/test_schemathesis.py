@@ -5,6 +5,7 @@ The long version is `make proof`; docs/proof.md has its figures.
 
 import secrets
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.conftest import Broker, PostgresServer
 from tests.services.api.conftest import Upstream, running_api
 from tests.services.api.fuzzing import Storm, administrator, answered, company
 
-LIMITS = {
+LIMITS: dict[str, Any] = {
     "limit_requests_per_minute": 10**6,
     "limit_tokens_per_minute": 10**9,
     "limit_queued_jobs": 10**5,
