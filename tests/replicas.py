@@ -1,7 +1,8 @@
 """Registrations of stand-ins for inference processes."""
 
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from sqlalchemy import Engine, delete, update
 from sqlalchemy.exc import SQLAlchemyError
@@ -10,7 +11,7 @@ from shared.catalog import BaseModelEntry, load_catalog
 from shared.clock import now
 from shared.db import transaction
 from shared.replicas.models import InferenceReplica
-from shared.replicas.registry import Serves, beat, register
+from shared.replicas.registry import Serves, beat, register, urls
 
 BASE = "smollm2-135m-instruct"
 BEAT_SECONDS = 0.5
@@ -47,6 +48,21 @@ def remove_replica(engine: Engine, replica_id: str) -> None:
     """End a registration."""
     with transaction(engine) as session:
         session.execute(delete(InferenceReplica).where(InferenceReplica.id == replica_id))
+
+
+@contextmanager
+def registered(engine: Engine, url: str, entry: BaseModelEntry) -> Iterator[None]:
+    """Keep a process registered that answers, unless it is already."""
+    with transaction(engine) as session:
+        known = url in urls(session)
+    if known:
+        yield
+        return
+    replica_id = add_replica(engine, url, entry)
+    try:
+        yield
+    finally:
+        remove_replica(engine, replica_id)
 
 
 class Beating:

@@ -32,7 +32,7 @@ from shared.storage import LocalStore
 from shared.tenants.admin import install_admin_key
 from shared.tenants.keys import new_secret
 from tests.conftest import Broker, Database, PostgresServer, short_folder, wait_until
-from tests.replicas import add_replica, remove_replica
+from tests.replicas import registered
 
 BASE = "smollm2-135m-instruct"
 UNSERVED = "added-here"
@@ -165,12 +165,13 @@ def running_api(
         system = make_engine(database.system_url)
         install_admin_key(system, ADMIN_KEY)
         entry = load_catalog(settings.models_dir).get(base_model)
-        replica = add_replica(system, inference_url, entry)
-        with served(create_app(settings), settings) as url:
+        with (
+            registered(system, inference_url, entry),
+            served(create_app(settings), settings) as url,
+        ):
             api = Api(url, settings, LocalStore(settings.store_dir), system, ADMIN_KEY)
             yield api
             api.close()
-        remove_replica(system, replica)
         system.dispose()
 
 

@@ -15,6 +15,7 @@ from shared.db.tables import (
     ComparisonEvent,
     ComparisonQuestion,
     FineTuningJob,
+    InferenceReplica,
     JobEvent,
     Row,
     StoredFile,
@@ -34,6 +35,13 @@ def system(database):
 @pytest.fixture
 def api(database):
     engine = make_engine(database.api_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def inference(database):
+    engine = make_engine(database.inference_url)
     yield engine
     engine.dispose()
 
@@ -160,10 +168,9 @@ def test_autogenerate_finds_no_difference_after_upgrade(database):
     assert differences == []
 
 
-def test_every_table_but_the_keys_is_tried_here():
-    assert {table.__table__ for table in OWNER} | {ApiKey.__table__} == set(
-        Row.metadata.sorted_tables
-    )
+def test_every_table_that_the_api_may_read_is_tried_here():
+    closed = {ApiKey.__table__, InferenceReplica.__table__}
+    assert {table.__table__ for table in OWNER} | closed == set(Row.metadata.sorted_tables)
 
 
 @pytest.mark.parametrize("table", OWNER)
@@ -248,12 +255,27 @@ def test_api_role_cannot_change_what_it_only_reads_or_adds_to(api, two_tenants, 
         session.execute(update(table).values({column: "x"}))
 
 
-def test_api_role_cannot_read_keys(api):
+@pytest.mark.parametrize("table", [ApiKey, InferenceReplica])
+def test_api_role_cannot_read_keys_or_registrations(api, table):
     with pytest.raises(ProgrammingError, match="permission denied"), transaction(api) as session:
-        session.scalars(select(ApiKey)).all()
+        session.scalars(select(table)).all()
 
 
-@pytest.mark.parametrize("role", ["api_url", "system_url", "owner_url"])
+@pytest.mark.parametrize("table", [*OWNER, ApiKey])
+def test_inference_role_sees_of_all_tables_only_which_adapters_are_deleted(
+    inference, two_tenants, table
+):
+    query = select(OWNER.get(table, ApiKey.tenant_id))
+    with (
+        pytest.raises(ProgrammingError, match="permission denied"),
+        transaction(inference) as session,
+    ):
+        session.scalars(query).all()
+    with transaction(inference) as session:
+        assert session.scalars(select(Adapter.deleted_at)).all() == [None, None]
+
+
+@pytest.mark.parametrize("role", ["api_url", "system_url", "owner_url", "inference_url"])
 def test_no_role_bypasses_the_policies(database, role):
     engine = create_engine(getattr(database, role))
     with engine.connect() as connection:

@@ -39,8 +39,6 @@ def upgrade() -> None:
     rights = {
         "tailor_system": "SELECT, INSERT, UPDATE, DELETE",
         "tailor_inference": "SELECT, INSERT, UPDATE, DELETE",
-        # No tenant's: every gateway must find them.
-        "tailor_api": "SELECT",
     }
     op.execute(f"ALTER TABLE {TABLE} ENABLE ROW LEVEL SECURITY")
     for role, granted in rights.items():
