@@ -51,14 +51,14 @@ def remove_replica(engine: Engine, replica_id: str) -> None:
 
 
 @contextmanager
-def registered(engine: Engine, url: str, entry: BaseModelEntry) -> Iterator[None]:
+def registered(engine: Engine, url: str, entry: BaseModelEntry, **said: object) -> Iterator[None]:
     """Keep a process registered that answers, unless it is already."""
     with transaction(engine) as session:
         known = url in urls(session)
     if known:
         yield
         return
-    replica_id = add_replica(engine, url, entry)
+    replica_id = add_replica(engine, url, entry, **said)
     try:
         yield
     finally:

@@ -117,6 +117,10 @@ class LoadPermission:
         self._own_url = own_url
 
     def __call__(self, adapter_id: str) -> bool:
-        """Return the answer; raises SQLAlchemy's errors."""
+        """Return the answer; raises NotRegistered, and SQLAlchemy's errors."""
         with transaction(self._engine) as session:
             return may_load(session, self._own_url, adapter_id)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._engine.dispose()

@@ -14,6 +14,7 @@ from services.inference.refusals import REFUSALS
 from shared.catalog import BaseModelEntry
 from shared.errors import NotFound, UpstreamUnavailable
 from shared.ids import is_adapter_id
+from shared.replicas.registry import NotRegistered
 from shared.storage import CorruptArtifact, LocalStore
 from shared.telemetry import log_event
 
@@ -69,11 +70,11 @@ class StoreResolver(LoRAResolver):  # type: ignore[misc]  # vLLM is not typed fo
             return True
         try:
             allowed = self._may_load(adapter)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, NotRegistered) as error:
             data = {"adapter_id": adapter, "reason": type(error).__name__}
             _logger.warning("not asked", extra=log_event("adapter_not_asked_for", **data))
             # Loaded all the same it could be one that is being erased.
-            REFUSALS.note(adapter, UpstreamUnavailable("the database cannot be asked"))
+            REFUSALS.note(adapter, UpstreamUnavailable("nobody said that it may be loaded"))
             return False
         if not allowed:
             ADAPTER_LOADS.labels("deleted").inc()

@@ -36,6 +36,10 @@ class Serves:
     slots: int
 
 
+class NotRegistered(Exception):
+    """No process is registered at an address."""
+
+
 class Beat(NamedTuple):
     """A registration as one scan sees it."""
 
@@ -70,14 +74,18 @@ def beat(session: Session, replica_id: str, *, ready: bool) -> bool:
 
 
 def may_load(session: Session, url: str, adapter_id: str) -> bool:
-    """Say whether the process at ``url`` may load an adapter.
+    """Say whether the process at ``url`` may load an adapter: not one that is deleted.
 
-    It must be registered, or nobody would ask it to let go; and the adapter must not be deleted
-    (one that is being published has no row yet).
+    (One that is being published has no row yet.) Raises NotRegistered: nobody would ask this
+    process to let go.
     """
-    registered = exists().where(InferenceReplica.url == url)
-    deleted = exists().where(Adapter.id == adapter_id, Adapter.deleted_at.is_not(None))
-    return bool(session.scalar(select(registered & ~deleted)))
+    registered = exists(InferenceReplica.id).where(InferenceReplica.url == url)
+    # By the columns alone that the role may see.
+    deleted = exists(Adapter.id).where(Adapter.id == adapter_id, Adapter.deleted_at.is_not(None))
+    is_registered, is_deleted = session.execute(select(registered, deleted)).one()
+    if not is_registered:
+        raise NotRegistered(url)
+    return not is_deleted
 
 
 def beats(session: Session) -> list[Beat]:

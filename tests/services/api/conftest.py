@@ -143,9 +143,14 @@ def running_api(
     broker_url: str = MISSING_BROKER,
     *,
     base_model: str = BASE,
+    base_sha256: str | None = None,
+    profile_sha256: str | None = None,
     **changes: Any,
 ) -> Iterator[Api]:
-    """Serve the API from a thread on a free port; one process, at ``inference_url``, serves."""
+    """Serve the API from a thread on a free port; one process, at ``inference_url``, serves.
+
+    It says that it serves what is described, or weights and a profile with these hashes.
+    """
     with short_folder() as folder:
         for name in (BASE, UNSERVED):
             (folder / "models" / name).mkdir(parents=True)
@@ -166,7 +171,13 @@ def running_api(
         install_admin_key(system, ADMIN_KEY)
         entry = load_catalog(settings.models_dir).get(base_model)
         with (
-            registered(system, inference_url, entry),
+            registered(
+                system,
+                inference_url,
+                entry,
+                base_sha256=base_sha256 or entry.base_sha256,
+                profile_sha256=profile_sha256 or entry.profile.sha256(),
+            ),
             served(create_app(settings), settings) as url,
         ):
             api = Api(url, settings, LocalStore(settings.store_dir), system, ADMIN_KEY)
@@ -251,6 +262,13 @@ class Upstream:
 @pytest.fixture(scope="session")
 def upstream_server() -> Iterator[Upstream]:
     """The scripted server, for the whole session."""
+    with scripted_server() as upstream:
+        yield upstream
+
+
+@contextmanager
+def scripted_server() -> Iterator[Upstream]:
+    """Serve, in vLLM's place, what a script says."""
     upstream = Upstream()
 
     class Handler(BaseHTTPRequestHandler):
