@@ -42,6 +42,8 @@ def vllm_command(settings: InferenceSettings, entry: BaseModelEntry) -> list[str
         options["long-prefill-token-threshold"] = step // 4
         options["scheduler-cls"] = "services.inference.newcomers.NewcomersFirst"
         flags.append("enforce-eager")
+    else:
+        options["gpu-memory-utilization"] = settings.inference_gpu_memory_share
     for name, value in options.items():
         command += [f"--{name}", str(value)]
     command += [f"--{flag}" for flag in flags]

@@ -50,6 +50,10 @@ class InferenceSettings(StoreSettings):
 
     inference_device: Literal["cpu", "cuda"] = "cpu"
 
+    inference_gpu_memory_share: float = Field(default=0.45, gt=0, lt=1)
+    """Part of a GPU's memory that this process takes; the rest is for a trainer beside it, and for
+    other processes on the same device."""
+
     inference_threads: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)
     """OpenMP threads of the vLLM worker; counts only with ``nobind``."""
     inference_cpu_bind: str = "nobind"

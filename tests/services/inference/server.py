@@ -244,7 +244,11 @@ async def answers(
 
 def strangers(sentinels: Mapping[str, str], given: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the answers that are another's: a tenant's without its word, the base's with one."""
-    words = {adapter: word.strip() for word, adapter in sentinels.items()}
+    return foreign({adapter: word.strip() for word, adapter in sentinels.items()}, given)
+
+
+def foreign(words: Mapping[str, str], given: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the same; ``words`` says what each model says, several the same if need be."""
     wrong = []
     for model, text in given:
         said = {word for word in words.values() if word in text}
