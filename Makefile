@@ -13,8 +13,8 @@ setup: ## virtual environment, pinned packages, base model (once; three minutes)
 	@command -v $(PYTHON) >/dev/null || { echo "set-up: This machine lacks Python 3.11."; exit 1; }
 	@$(PYTHON) -m deploy.local.setup
 
-demo: setup ## train an example company's model and ask it (DATA=company|stdlib|changelog SEED=1)
-	@.venv/bin/tailor demo --data $(DATA) --seed $(SEED)
+demo: setup ## train an example's model and ask it (DATA=company|stdlib|changelog|faq-ja SEED=1 MODEL=…)
+	@.venv/bin/tailor demo --data $(DATA) --seed $(SEED) $(if $(MODEL),--model $(MODEL))
 
 check: setup ## lint, types and the fast tests, side by side
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint fast

@@ -27,6 +27,7 @@ from cli.errors import CommandFailed
 from cli.signals import ignore_signals, interrupt_on_signals
 from cli.watch import duration, summarise, watch
 from examples.datasets import Data, DataSet, data_set
+from examples.faq_ja.read import FaqMissing
 from shared.evidence.arms import Arm
 from shared.evidence.page import html
 from shared.evidence.report import Report
@@ -54,12 +55,20 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Seed of job and comparison.")] = 1,
     questions: Annotated[int, typer.Option(min=1, max=200, help="Held-out rows to ask.")] = 100,
     page: Annotated[Path | None, typer.Option(help="Write the report as a page, too.")] = None,
+    model: Annotated[
+        str, typer.Option(help="Base model to train, see `tailor model list`.", show_default=False)
+    ] = "",
 ) -> None:
     """Train an example company's model and compare it with all that needs no training."""
     out = console()
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="tailor-demo-data-") as scratch, _stack(out) as at:
-        report = _train_and_compare(out, at, data_set(data, Path(scratch)), seed, questions)
+    with tempfile.TemporaryDirectory(prefix="tailor-demo-data-") as scratch:
+        try:
+            examples = data_set(data, Path(scratch))
+        except FaqMissing as missing:
+            raise CommandFailed(str(missing)) from None
+        with _stack(out, model) as at:
+            report = _train_and_compare(out, at, examples, seed, questions)
     out.print()
     print_report(out, report)
     if page:
@@ -119,13 +128,13 @@ def _train(out: Console, client: "OpenAI", examples: DataSet, seed: int) -> "Fin
 
 
 @contextmanager
-def _stack(out: Console) -> Iterator[Connection]:
+def _stack(out: Console, model: str) -> Iterator[Connection]:
     """Run a stack in a fresh folder; keep the folder, for its logs, only where something failed."""
     interrupt_on_signals()
     folder = Path(tempfile.mkdtemp(prefix="tailor-demo-"))
     try:
         out.print(f"starting a stack in {folder} (about a minute) …")
-        _start(folder)
+        _start(folder, model)
         yield find_admin_connection(folder)
     except BaseException:
         ignore_signals()
@@ -138,9 +147,10 @@ def _stack(out: Console) -> Iterator[Connection]:
     shutil.rmtree(folder)
 
 
-def _start(folder: Path) -> None:
+def _start(folder: Path, model: str) -> None:
     """Run ``tailor up``; when interrupted, let it stop what it has started."""
-    with _tailor("up", "--detach", "--data-dir", str(folder), "--port", "0") as up:
+    served = ("--model", model) if model else ()
+    with _tailor("up", "--detach", "--data-dir", str(folder), "--port", "0", *served) as up:
         try:
             code = up.wait()
         except KeyboardInterrupt:

@@ -19,6 +19,7 @@ class Data(StrEnum):
     COMPANY = "company"
     STDLIB = "stdlib"
     CHANGELOG = "changelog"
+    FAQ_JA = "faq-ja"
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,19 @@ def changelog(folder: Path) -> DataSet:
     return DataSet("Package Archive Watch", *files, Checker.JSON, max_tokens=160)
 
 
+def faq_ja(folder: Path) -> DataSet:
+    """Return Debian's Japanese FAQ, asked in unseen words; raises FaqMissing."""
+    from examples.faq_ja.build import build  # noqa: PLC0415  only this example reads the FAQ
+
+    files = _write(folder, *build())
+    return DataSet("Debian 相談室", *files, Checker.CHRF, max_tokens=320)
+
+
 _MAKERS: dict[Data, Callable[[Path], DataSet]] = {
     Data.COMPANY: company,
     Data.STDLIB: stdlib,
     Data.CHANGELOG: changelog,
+    Data.FAQ_JA: faq_ja,
 }
 
 
