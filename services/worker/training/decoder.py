@@ -9,7 +9,7 @@ Shapes: T packed tokens (pack.py), D width, N answer tokens.
 
 import hashlib
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -59,6 +59,16 @@ class Decoder(Protocol):
         ...
 
 
+def computed_in(device: torch.device) -> torch.dtype | Literal["auto"]:
+    """Return what a base model is computed in: its own precision, or float32 where that is faster.
+
+    A processor without instructions for bf16 takes four to eight times as long for a product of
+    bf16 matrices as of float32 ones (docs/benchmarks.md); the weights are the same numbers.
+    """
+    own = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return "auto" if own else torch.float32
+
+
 def load_model(folder: Path, device: torch.device) -> Any:
     """Load a base model as transformers has it (about a second for 135M parameters), frozen.
 
@@ -67,7 +77,7 @@ def load_model(folder: Path, device: torch.device) -> Any:
     """
     model, found = AutoModelForCausalLM.from_pretrained(
         folder,
-        dtype="auto",
+        dtype=computed_in(device),
         local_files_only=True,
         use_safetensors=True,
         output_loading_info=True,

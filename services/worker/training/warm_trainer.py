@@ -109,7 +109,7 @@ def _train(spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase, report: Repor
     identity = _identity(spec, entry, warm, data)
     shelf = Shelf(spec.attempt_dir, spec.resume_from, identity)
     mode = _mode(warm.base, data, numbers.n_epochs, scratch)
-    start, differs = _resume(spec, shelf, identity, mode, warm.base.path)
+    start, differs = _resume(spec, shelf, identity, mode, warm.base)
     first_step = report.step = start.state.step
     report.emit(
         StartedMessage(
@@ -186,14 +186,15 @@ def _kept_mode(state: RunState, mode: Mode) -> Mode:
 
 
 def _resume(
-    spec: TrainSpec, shelf: Shelf, identity: RunIdentity, mode: Mode, path: str
+    spec: TrainSpec, shelf: Shelf, identity: RunIdentity, mode: Mode, base: Decoder
 ) -> tuple[Checkpoint, str]:
     """Return the run's newest checkpoint, or a fresh start; and what has changed since."""
     conditions = Conditions(
         threads=spec.threads,
         micro_batch_divisor=spec.micro_batch_divisor,
         versions={name: version(name) for name in _VERSIONED},
-        path=path,
+        path=base.path,
+        precision=str(base.linears.dtype).removeprefix("torch."),
     )
     found = shelf.newest()
     if found is None:
