@@ -65,6 +65,8 @@ class Conditions(BaseModel):
     versions: dict[str, str]
     path: str = "fused"
     """Of the decoder."""
+    processes: int = 1
+    """Each sums up its own rows."""
 
     def differences(self, before: "Conditions") -> str:
         """Say what is not as it was ``before``; empty when nothing is."""
@@ -73,6 +75,7 @@ class Conditions(BaseModel):
                 "threads": one.threads,
                 "micro-batch divisor": one.micro_batch_divisor,
                 "training path": one.path,
+                "training processes": one.processes,
             }
             | one.versions
             for one in (self, before)
