@@ -1,6 +1,7 @@
 """Several processes that train one job: its figures are those of one, and they end together."""
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -79,6 +80,7 @@ def test_two_processes_have_the_figures_of_one_and_the_same_bits_every_time(
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-3) for name in theirs)
 
 
+@pytest.mark.proof
 def test_a_process_without_a_row_of_a_step_takes_part_in_it(
     start_process: Start, trainer: Trainer, make_spec: MakeSpec, tmp_path: Path
 ) -> None:
@@ -91,8 +93,9 @@ def test_a_process_without_a_row_of_a_step_takes_part_in_it(
     )
 
 
+@pytest.mark.proof
 def test_a_stopped_team_is_gone_and_goes_on_as_two_or_as_one(
-    start_process: Start, trainer: Trainer, make_spec: MakeSpec
+    start_process: Start, trainer: Trainer, make_spec: MakeSpec, tmp_path: Path
 ) -> None:
     whole = run_with(start_process(processes=2), make_spec(attempt=1))
     team = start_process(processes=2)
@@ -107,19 +110,21 @@ def test_a_stopped_team_is_gone_and_goes_on_as_two_or_as_one(
     assert stopped.step >= 5
     assert team.process.wait(PATIENCE_SECONDS) == 0
     assert gone_within(10, pids)
+    kept = shutil.copytree(begun.attempt_dir, tmp_path / "kept")  # what goes on supersedes it
     two = run_with(
         start_process(processes=2), make_spec(attempt=3, resume_from=(begun.attempt_dir,))
     )
     assert two.steps_this_attempt == two.total_steps - stopped.step
     assert two.history == whole.history
     assert bytes_of(two.adapter_dir) == bytes_of(whole.adapter_dir)
-    one = trainer.train(make_spec(attempt=4, resume_from=(begun.attempt_dir,)))
+    one = trainer.train(make_spec(attempt=4, resume_from=(kept,)))
     (started,) = trainer.of("started")
     assert (started.step, started.fresh_because) == (stopped.step, None)
     assert started.differs == "training processes 1 instead of 2"
     assert one.final_loss == pytest.approx(whole.final_loss, **CLOSE)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV])
 def test_who_loses_one_of_its_team_ends_as_that_one_did(
     start_process: Start, make_spec: MakeSpec, how: signal.Signals
@@ -140,6 +145,7 @@ def test_who_loses_one_of_its_team_ends_as_that_one_did(
         assert (last.code, last.message) == ("crash", "Training process 2 ended with status -11.")
 
 
+@pytest.mark.proof
 def test_a_killed_leader_takes_its_team_along(start_process: Start, make_spec: MakeSpec) -> None:
     team = start_process(processes=2)
     team.send(make_spec(n_epochs=50).model_dump_json())
@@ -149,6 +155,7 @@ def test_a_killed_leader_takes_its_team_along(start_process: Start, make_spec: M
     assert gone_within(10, pids)
 
 
+@pytest.mark.proof
 def test_what_is_wrong_with_the_rows_is_said_once_and_with_its_own_code(
     start_process: Start, make_spec: MakeSpec, tmp_path: Path
 ) -> None:
