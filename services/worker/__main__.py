@@ -19,6 +19,8 @@ def trainer_environment(environment: Mapping[str, str]) -> dict[str, str]:
 def main(settings: WorkerSettings, trainer_command: Sequence[str] = TRAINER) -> int:
     """Work until SIGTERM; return the exit status."""
     command = [*trainer_command, "--models-dir", str(settings.models_dir)]
+    if settings.trainer_processes > 1:
+        command += ["--processes", str(settings.trainer_processes)]
     app = make_worker_app(settings, command, trainer_environment(os.environ))
     return work(
         app,

@@ -36,6 +36,9 @@ class WorkerSettings(
     """The base models whose jobs it takes, of those that are served; empty: every one."""
     trainer_threads: int = Field(default_factory=usable_cores, ge=1)
     """Bit-for-bit resumption needs the same number; with another a job goes on and says so."""
+    trainer_processes: int = Field(1, ge=1)
+    """That train one job together on this machine, a GPU each; without GPUs they share the threads.
+    With another number a resumed job goes on and says so."""
     scratch_dir: Path | None = None
     """Where large temporary files of a job go, on a fast disk; unset: into the attempt's folder in
     the store. They have no names and vanish with the process."""

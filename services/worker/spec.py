@@ -218,6 +218,8 @@ class StoppedMessage(_Message):
 
     kind: Literal["stopped"] = "stopped"
     step: int
+    ends: bool = False
+    """Whether the trainer exits after sending this."""
 
 
 class ErrorMessage(_Message):

@@ -17,7 +17,13 @@ from typing import IO, Literal
 
 from pydantic import ValidationError
 
-from services.worker.spec import ReadyMessage, TrainerMessage, TrainSpec, trainer_message
+from services.worker.spec import (
+    ReadyMessage,
+    StoppedMessage,
+    TrainerMessage,
+    TrainSpec,
+    trainer_message,
+)
 from shared.telemetry import log_event
 
 EXIT_SECONDS = 5.0
@@ -146,6 +152,8 @@ class Trainer:
         assert process.stdout is not None  # noqa: S101  it was opened with a pipe
         with process.stdout as lines:
             for message in _messages(lines):
+                if isinstance(message, StoppedMessage) and message.ends:
+                    self._base = None  # fit for no other job, although it may take a while to end
                 self._tell(process, message)
         try:
             returncode = process.wait(EXIT_SECONDS)

@@ -67,6 +67,8 @@ class Conditions(BaseModel):
     """Of the decoder."""
     precision: str = "bfloat16"
     """What it computes in."""
+    processes: int = 1
+    """Each sums up its own rows."""
 
     def differences(self, before: "Conditions") -> str:
         """Say what is not as it was ``before``; empty when nothing is."""
@@ -76,6 +78,7 @@ class Conditions(BaseModel):
                 "micro-batch divisor": one.micro_batch_divisor,
                 "training path": one.path,
                 "precision": one.precision,
+                "training processes": one.processes,
             }
             | one.versions
             for one in (self, before)

@@ -14,6 +14,7 @@ from services.worker.training.decoder import Decoder
 from services.worker.training.lora import LoraWeights
 from services.worker.training.pack import Pack
 from services.worker.training.prefix import PrefixCache
+from services.worker.training.team import ALONE, Team
 
 SERVED_ROWS = 16
 """Validation rows, of all lengths, whose log-probabilities the served adapter must reproduce."""
@@ -52,11 +53,13 @@ def evaluate(
     cache: PrefixCache,
     working: Callable[[int, int], None],
     *,
+    team: Team = ALONE,
     adapted: bool = True,
 ) -> Score:
     """Score all rows of ``cache``, of the base model as it is where not ``adapted``.
 
-    ``working`` is called before each micro-batch with the rows done and all rows.
+    ``working`` is called before each micro-batch with the rows done and all rows. Of a ``team``
+    each scores its share, and all get the score of all.
     """
     total, right, tokens, done = 0.0, 0, 0, 0
     for members in cache.micro_batches(range(len(cache.rows))):
@@ -66,7 +69,8 @@ def evaluate(
         states = model.final_states(cache, pack, adapted=adapted)
         loss, correct = model.base.answer_loss(states, pack)
         total, right, tokens = total + float(loss), right + correct, tokens + len(pack.targets)
-    return Score(total / tokens, right / tokens)
+    all_loss, all_right, all_tokens = team.sums(total, right, tokens)
+    return Score(all_loss / all_tokens, all_right / all_tokens)
 
 
 @torch.no_grad()

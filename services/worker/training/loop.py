@@ -24,7 +24,9 @@ from services.worker.training.optimizer import Optimizer
 from services.worker.training.plan import Plan, learning_rate
 from services.worker.training.prefix import PrefixCache
 from services.worker.training.report import Reporter
+from services.worker.training.share import Share
 from services.worker.training.signals import Interrupted
+from services.worker.training.team import Team
 
 CLIP_NORM = 1.0
 
@@ -37,7 +39,10 @@ class NonFiniteLoss(Exception):
 class Run:
     """One attempt: what it trains and on what, how far it is, and where it says so."""
 
+    team: Team
     model: AdaptedModel
+    share: Share
+    """Of the training rows; the three sets of states below are of this process's rows, too."""
     train: PrefixCache
     validation: PrefixCache
     test: PrefixCache | None
@@ -91,14 +96,17 @@ def train(run: Run) -> bool:
 
 
 def _step(run: Run) -> int:
-    """One optimiser step, after whose last micro-batch the weights change; return its tokens."""
+    """One optimiser step, after whose last micro-batch the weights change; return its tokens.
+
+    Every process of a team has its own rows of the batch, maybe none, and their part of the sums.
+    """
     step = run.state.step + 1
-    members = run.plan.batch(step)
-    answer_tokens = sum(len(run.train.rows[member].answers) for member in members)
+    batch = run.plan.batch(step)
+    answer_tokens = run.share.answer_tokens(batch)
     gradient = run.model.adapter.grad
     gradient.zero_()
-    total, right, row_tokens = 0.0, 0, 0
-    groups = run.train.micro_batches(members)
+    total, right, row_tokens = 0.0, 0.0, 0.0
+    groups = run.train.micro_batches(run.share.members(batch))
     for done, group in enumerate(groups):
         run.report.working("training", done, len(groups))
         pack = run.train.pack(group)
@@ -108,6 +116,8 @@ def _step(run: Run) -> int:
         (loss / answer_tokens).backward()  # type: ignore[no-untyped-call]
         total, right = total + loss.item(), right + correct
         row_tokens += pack.row_tokens
+    run.team.add_up(gradient)
+    total, right, row_tokens = run.team.sums(total, right, row_tokens)
     norm = float(gradient.norm())
     if not (isfinite(total) and isfinite(norm)):
         raise NonFiniteLoss(f"The loss was no longer a finite number at step {step}.")
@@ -115,7 +125,7 @@ def _step(run: Run) -> int:
     hyperparameters = run.state.identity.hyperparameters
     run.optimizer.step(learning_rate(step, run.plan.total_steps, hyperparameters))
     run.state.step = run.report.step = step
-    run.state.trained_tokens += row_tokens
+    run.state.trained_tokens += int(row_tokens)
     run.state.history.append(
         StepMetrics(
             step=step,
@@ -124,18 +134,18 @@ def _step(run: Run) -> int:
             train_accuracy=right / answer_tokens,
         )
     )
-    return row_tokens
+    return int(row_tokens)
 
 
 def _evaluate(run: Run) -> None:
     """Score the validation rows, remember the best adapter, and report."""
     state = run.state
     working = partial(run.report.working, "evaluating")
-    score = evaluate(run.model, run.validation, working)
+    score = evaluate(run.model, run.validation, working, team=run.team)
     if not isfinite(score.loss):
         raise NonFiniteLoss(f"The validation loss was not a finite number at step {state.step}.")
     budget = state.identity.hyperparameters.forgetting_budget
-    increase = run.memory.rise() if budget is not None and state.step else None
+    increase = _rise(run) if budget is not None and state.step else None
     best = _note(state, score, increase)
     if best:
         run.best = run.model.adapter.tensors()
@@ -144,6 +154,12 @@ def _evaluate(run: Run) -> None:
             step=state.step, epoch=state.epoch, loss=score.loss, accuracy=score.accuracy, best=best
         )
     )
+
+
+def _rise(run: Run) -> float:
+    """By how much more is forgotten: few rows, which the leader scores for all."""
+    (increase,) = run.team.leaders(run.memory.rise() if run.team.leads else 0.0)
+    return increase
 
 
 def _note(state: RunState, score: Score, increase: float | None) -> bool:
@@ -194,6 +210,8 @@ def _within(state: RunState, increase: float) -> bool:
 
 
 def _save(run: Run) -> None:
+    if not run.team.leads:
+        return
     path = run.shelf.save(
         Checkpoint(
             state=run.state,

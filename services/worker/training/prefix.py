@@ -161,6 +161,8 @@ class PrefixCache:
 def _reserve(shape: tuple[int, int], dtype: torch.dtype, folder: Path) -> Tensor:
     """Map a nameless file whose blocks are all reserved: a full disk is an error here and now."""
     size = shape[0] * shape[1]
+    if not size:  # of few rows, a process of a team may have none; nothing cannot be mapped
+        return torch.empty(shape, dtype=dtype)
     with tempfile.TemporaryFile(dir=folder) as file:
         os.posix_fallocate(file.fileno(), 0, size * dtype.itemsize)
         path = f"/proc/self/fd/{file.fileno()}"

@@ -27,7 +27,7 @@ class Results:
 
 
 def export_results(spec: TrainSpec, run: Run, context_length: int) -> Results:
-    """Write the best adapter, the callable checkpoints and the figures that serving must reproduce.
+    """Write the best adapter, which is loaded, callable checkpoints and figures for serving.
 
     An error leaves no adapter: half a one helps nobody, least of all a disk that is full.
     """
@@ -35,10 +35,9 @@ def export_results(spec: TrainSpec, run: Run, context_length: int) -> Results:
     adapter = run.model.adapter
     config = adapter.config(spec.base_model)
     try:
-        adapter.load(run.best)
         export(files / "adapter", run.best, config)
         write_served_check(files / "served_check.json", run.model, run.validation, context_length)
-        reported, forgetting = _reported(run), run.memory.forgetting()
+        reported, forgetting = report_figures(run), run.memory.forgetting()
         checkpoints = tuple(_callable_checkpoints(files, run, config))
     except Exception:
         for folder in files.glob("adapter*"):
@@ -53,16 +52,21 @@ def export_results(spec: TrainSpec, run: Run, context_length: int) -> Results:
     )
 
 
-def _reported(run: Run) -> ReportedFigures | None:
-    """Score base and best adapter, which is loaded, on the rows that nothing has seen before."""
+def report_figures(run: Run) -> ReportedFigures | None:
+    """Score base and best adapter, which is loaded, on the rows that nothing has seen before.
+
+    Every process of a team scores its own.
+    """
     if run.test is None:
         return None
     working = partial(run.report.working, "evaluating")
     base, best = (
-        evaluate(run.model, run.test, working, adapted=adapted) for adapted in (False, True)
+        evaluate(run.model, run.test, working, team=run.team, adapted=adapted)
+        for adapted in (False, True)
     )
+    (rows,) = run.team.sums(len(run.test.rows))
     return ReportedFigures(
-        test_rows=len(run.test.rows),
+        test_rows=int(rows),
         base_test_loss=base.loss,
         base_test_mean_token_accuracy=base.accuracy,
         test_loss=best.loss,

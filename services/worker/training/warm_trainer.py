@@ -30,8 +30,10 @@ from services.worker.training.plan import PLAN_VERSION, Plan
 from services.worker.training.prefix import TOKEN_BUDGET, Mode, PrefixCache, Room, choose_mode
 from services.worker.training.questions import write_questions
 from services.worker.training.report import Emit, Reporter
-from services.worker.training.results import Results, export_results
+from services.worker.training.results import Results, export_results, report_figures
+from services.worker.training.share import Share
 from services.worker.training.signals import Signals
+from services.worker.training.team import ALONE, Team
 from shared.catalog import BaseModelEntry, Catalog
 from shared.chat.encoder import ChatEncoder
 
@@ -56,22 +58,24 @@ class WarmBase:
 class WarmTrainer:
     """Runs one spec after the other on one base model."""
 
-    def __init__(self, catalog: Catalog, signals: Signals, emit: Emit) -> None:
+    def __init__(self, catalog: Catalog, signals: Signals, emit: Emit, team: Team = ALONE) -> None:
+        """Be one of ``team``, whose specs are the same, and of whom the leader is interrupted."""
+        self._team = team
         self._catalog = catalog
         self._signals = signals
         self._emit = emit
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = team.device
         self._warm: WarmBase | None = None
 
     def run(self, spec: TrainSpec) -> None:
         """Train what ``spec`` says and report ``done``; errors and interruptions are raised."""
-        torch.set_num_threads(spec.threads)
+        torch.set_num_threads(max(1, spec.threads // self._team.size))
         entry = self._catalog.get(spec.base_model)
         if spec.hyperparameters.rank > entry.profile.max_rank:
             raise BadConfiguration(f"The rank may be at most {entry.profile.max_rank}.")
         warm = self._base(spec, entry)
         try:
-            _train(spec, entry, warm, Reporter(self._emit, self._signals.poll))
+            _train(spec, entry, warm, Reporter(self._emit, self._signals.poll), self._team)
         finally:
             # The adapter, the rows and the prefix cache were locals of _train. An exception's
             # traceback holds them until it is caught; after an error the process ends.
@@ -99,7 +103,9 @@ class WarmTrainer:
         return self._warm
 
 
-def _train(spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase, report: Reporter) -> None:
+def _train(
+    spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase, report: Reporter, team: Team
+) -> None:
     """One job, from its rows to its adapter: read, resume, train, export."""
     scratch = spec.scratch_dir or spec.attempt_dir
     reader = DataReader(warm.encoder, entry.context_length, scratch, report)
@@ -109,7 +115,9 @@ def _train(spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase, report: Repor
     identity = _identity(spec, entry, warm, data)
     shelf = Shelf(spec.attempt_dir, spec.resume_from, identity)
     mode = _mode(warm.base, data, numbers.n_epochs, scratch)
-    start, differs = _resume(spec, shelf, identity, mode, warm.base)
+    conditions = _conditions(spec, warm.base, team)
+    start, differs = _resume(shelf, identity, conditions, mode)
+    _agree(start.state, team)
     first_step = report.step = start.state.step
     report.emit(
         StartedMessage(
@@ -125,20 +133,23 @@ def _train(spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase, report: Repor
     )
     report.emit(first_batch(data.train, plan, warm.encoder.decode))
     model = _adapted(spec, entry, warm.base, start)
+    shares = [Share(rows, team, scratch) for rows in data.all]
     train_cache, validation_cache, *test_cache = (
         PrefixCache(
             warm.base,
-            rows,
+            share.rows,
             model.first_layer,
             partial(report.working, "prefix"),
             scratch,
             mode=_kept_mode(start.state, mode),
             token_budget=max(1, TOKEN_BUDGET // spec.micro_batch_divisor),
         )
-        for rows in data.all
+        for share in shares
     )
     run = Run(
+        team=team,
         model=model,
+        share=shares[0],
         train=train_cache,
         validation=validation_cache,
         test=test_cache[0] if test_cache else None,
@@ -152,6 +163,10 @@ def _train(spec: TrainSpec, entry: BaseModelEntry, warm: WarmBase, report: Repor
         report=report,
     )
     stopped_early = train(run)
+    model.adapter.load(run.best)
+    if not team.leads:
+        report_figures(run)
+        return
     questions = write_questions(spec.attempt_dir / "questions.json", data.held_out, spec.seed)
     files = export_results(spec, run, entry.context_length)
     done = _done(run, files, questions, first_step, stopped_early)
@@ -185,17 +200,29 @@ def _kept_mode(state: RunState, mode: Mode) -> Mode:
     return mode if mode.kept else Mode.FILE
 
 
-def _resume(
-    spec: TrainSpec, shelf: Shelf, identity: RunIdentity, mode: Mode, base: Decoder
-) -> tuple[Checkpoint, str]:
-    """Return the run's newest checkpoint, or a fresh start; and what has changed since."""
-    conditions = Conditions(
+def _conditions(spec: TrainSpec, base: Decoder, team: Team) -> Conditions:
+    return Conditions(
         threads=spec.threads,
         micro_batch_divisor=spec.micro_batch_divisor,
         versions={name: version(name) for name in _VERSIONED},
         path=base.path,
         precision=str(base.linears.dtype).removeprefix("torch."),
+        processes=team.size,
     )
+
+
+def _agree(state: RunState, team: Team) -> None:
+    """Keep states where the leader does, which saw other free memory, and begin at its step."""
+    step, kept = team.leaders(state.step, state.prefix == "kept")
+    if step != state.step:
+        raise RuntimeError("the processes of the team found other checkpoints")
+    state.prefix = "kept" if kept else "fly"
+
+
+def _resume(
+    shelf: Shelf, identity: RunIdentity, conditions: Conditions, mode: Mode
+) -> tuple[Checkpoint, str]:
+    """Return the run's newest checkpoint, or a fresh start; and what has changed since."""
     found = shelf.newest()
     if found is None:
         prefix: Literal["kept", "fly"] = "kept" if mode.kept else "fly"

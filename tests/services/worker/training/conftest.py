@@ -249,10 +249,13 @@ def trainer(models_dir: Path) -> Iterator[Trainer]:
 class TrainerProcess:
     """The trainer as the supervisor starts it."""
 
-    def __init__(self, models_dir: Path | None, parent: int | None = None) -> None:
+    def __init__(
+        self, models_dir: Path | None, parent: int | None = None, processes: int = 1
+    ) -> None:
         command = [sys.executable, "-m", "services.worker.training"]
         command += ["--parent", str(os.getpid() if parent is None else parent)]
         command += ["--models-dir", str(models_dir)] if models_dir else []
+        command += ["--processes", str(processes)] if processes > 1 else []
         self.process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -303,8 +306,10 @@ class TrainerProcess:
 def start_process(models_dir: Path) -> Iterator[Callable[..., TrainerProcess]]:
     started: list[TrainerProcess] = []
 
-    def start(chosen: Path | None = models_dir, parent: int | None = None) -> TrainerProcess:
-        started.append(TrainerProcess(chosen, parent))
+    def start(
+        chosen: Path | None = models_dir, parent: int | None = None, processes: int = 1
+    ) -> TrainerProcess:
+        started.append(TrainerProcess(chosen, parent, processes))
         return started[-1]
 
     yield start
