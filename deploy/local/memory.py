@@ -12,6 +12,7 @@ from pydantic import Field
 
 from deploy.local.errors import StackError
 from shared.catalog import load_catalog
+from shared.processor import has_instructions_for_bf16
 from shared.settings import TailorSettings
 
 ENGINE_BYTES = 1_850_000_000
@@ -43,8 +44,9 @@ def estimate(base_models: Sequence[str], models_dir: Path) -> int:
     the largest of them, will take.
     """
     catalog, engine = load_catalog(models_dir), EngineSettings()
+    wider = 1 if has_instructions_for_bf16() else 2  # what is stored in bf16 is float32 in memory
     weights = [
-        sum((entry.folder(models_dir) / name).stat().st_size for name in entry.weights)
+        sum(wider * (entry.folder(models_dir) / name).stat().st_size for name in entry.weights)
         for entry in map(catalog.get, base_models)
     ]
     cache = int(engine.inference_kv_cache_gb * 2**30)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from services.inference.settings import InferenceSettings
 from shared.catalog import BaseModelEntry
+from shared.processor import has_instructions_for_bf16
 
 
 def vllm_command(settings: InferenceSettings, entry: BaseModelEntry) -> list[str]:
@@ -18,7 +19,7 @@ def vllm_command(settings: InferenceSettings, entry: BaseModelEntry) -> list[str
         "served-model-name": entry.name,
         "host": settings.inference_host,
         "port": settings.inference_port,
-        "dtype": entry.dtype,
+        "dtype": precision(settings, entry),
         "max-model-len": entry.context_length,
         "max-num-seqs": settings.inference_max_num_seqs,
         # The guard says who is next; see admission.py.
@@ -48,6 +49,12 @@ def vllm_command(settings: InferenceSettings, entry: BaseModelEntry) -> list[str
         command += [f"--{name}", str(value)]
     command += [f"--{flag}" for flag in flags]
     return [*command, "--lora-target-modules", *entry.runtime_modules()]
+
+
+def precision(settings: InferenceSettings, entry: BaseModelEntry) -> str:
+    """Return the precision that the base model is computed in: its own, where that is fast."""
+    slow = settings.inference_device == "cpu" and not has_instructions_for_bf16()
+    return "float32" if slow else entry.dtype
 
 
 def vllm_environment(settings: InferenceSettings, scratch: Path) -> dict[str, str]:

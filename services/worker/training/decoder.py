@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from services.worker.training.lora import Linears, LoraWeights
 from services.worker.training.pack import Pack
+from shared.processor import has_instructions_for_bf16
 
 
 class Decoder(Protocol):
@@ -60,13 +61,9 @@ class Decoder(Protocol):
 
 
 def computed_in(device: torch.device) -> torch.dtype | Literal["auto"]:
-    """Return what a base model is computed in: its own precision, or float32 where that is faster.
-
-    A processor without instructions for bf16 takes four to eight times as long for a product of
-    bf16 matrices as of float32 ones (docs/benchmarks.md); the weights are the same numbers.
-    """
-    own = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return "auto" if own else torch.float32
+    """Return the precision that a base model is computed in: its own, where that is fast."""
+    slow = device.type == "cpu" and not has_instructions_for_bf16()
+    return torch.float32 if slow else "auto"
 
 
 def load_model(folder: Path, device: torch.device) -> Any:

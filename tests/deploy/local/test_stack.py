@@ -14,12 +14,18 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from sqlalchemy import text
 
 from deploy.local.programs import NAMES
+from shared.db import make_engine
 from tests.conftest import wait_until
 from tests.running_stack import REPOSITORY, RunningStack
 
 ALL = [*NAMES, "supervisord"]
+READABLE = text(
+    "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public' "
+    "AND has_column_privilege(quote_ident(table_name), column_name, 'SELECT')"
+)
 
 
 def refused(stack: RunningStack, *arguments: str, **settings: str) -> str:
@@ -73,16 +79,23 @@ def test_secrets_are_private_and_stand_in_no_command_line_and_no_log(light_stack
     for path in secrets.iterdir():
         assert path.stat().st_mode & 0o777 == 0o600
         values.append(path.read_text())
-    assert len(set(values)) == 8
+    assert len(set(values)) == 9
     shown = [" ".join(process.cmdline()) for process in processes_of(light_stack)]
     shown += [path.read_text() for path in (light_stack.data_dir / "logs").iterdir()]
     assert not [value for value in values if any(value in text for text in shown)]
 
 
-def test_the_inference_service_is_kept_from_the_database_and_the_broker(light_stack):
+def test_the_inference_service_is_kept_from_the_broker_and_from_what_tenants_have(light_stack):
     environment = psutil.Process(light_stack.pid_of("inference")).environ()
     given = {name for name in environment if name.startswith("TAILOR_")}
-    assert not {name for name in given if "DATABASE" in name or "BROKER" in name}
+    assert not {name for name in given if "BROKER" in name}
+    assert {name for name in given if "DATABASE" in name} == {"TAILOR_INFERENCE_DATABASE_URL"}
+    engine = make_engine(environment["TAILOR_INFERENCE_DATABASE_URL"])
+    with engine.connect() as connection:
+        readable = connection.execute(READABLE).all()
+    engine.dispose()
+    columns = {(table, column) for table, column in readable if table != "inference_replicas"}
+    assert columns == {("adapters", "id"), ("adapters", "deleted_at")}
 
 
 def test_prometheus_finds_the_metrics_by_a_file_and_reads_them_with_the_secret(light_stack):

@@ -59,6 +59,16 @@ def test_only_the_cpu_build_is_kept_from_compiling(settings: InferenceSettings) 
     assert "--enforce-eager" not in vllm_command(gpu_settings, ENTRY)
 
 
+@pytest.mark.parametrize(("device", "fast"), [("cpu", True), ("cpu", False), ("cuda", False)])
+def test_bf16_is_computed_in_float32_where_the_processor_has_no_instructions_for_it(
+    settings: InferenceSettings, monkeypatch: pytest.MonkeyPatch, device: str, fast: bool
+) -> None:
+    monkeypatch.setattr("services.inference.command.has_instructions_for_bf16", lambda: fast)
+    asked = settings.model_copy(update={"inference_device": device})
+    wanted = "float32" if device == "cpu" and not fast else "bfloat16"
+    assert option(vllm_command(asked, ENTRY), "--dtype") == wanted
+
+
 def test_only_our_plugin_is_loaded_and_nothing_is_fetched(settings: InferenceSettings) -> None:
     environment = vllm_environment(settings, Path("/scratch"))
     assert environment["VLLM_PLUGINS"] == "tailor"

@@ -106,5 +106,5 @@ def test_a_trainer_that_says_nothing_is_killed_and_counted_as_a_crash(workshop):
 def test_a_trainer_that_never_begins_is_killed_as_well(workshop):
     job_id = rung_job(workshop, script={"faults": {"1": {"at": 0, "do": "hang"}}})
     workshop.start_scheduler()
-    workshop.start_worker(TAILOR_TRAINER_START_SECONDS="1", TAILOR_CRASH_BACKOFF_SECONDS="[0.1]")
+    workshop.start_worker(TAILOR_TRAINER_START_SECONDS="4", TAILOR_CRASH_BACKOFF_SECONDS="[0.1]")
     assert assert_ended_once(workshop, job_id).attempt == 2

@@ -17,6 +17,7 @@ from services.worker.training.lora import LoraWeights, export
 from services.worker.training.pack import Pack, make_pack
 from services.worker.training.paths import NotProven, load_decoder
 from services.worker.training.rows import gather
+from shared.processor import has_instructions_for_bf16
 from tests.services.worker.training.architectures import ARCHITECTURES, build
 from tests.services.worker.training.attempts import MakeSpec, bytes_of, interrupt
 from tests.services.worker.training.conftest import Trainer, describe, save_tokenizer
@@ -174,3 +175,7 @@ def test_a_job_on_the_generic_path_resumes_to_the_same_bits_and_is_pefts(
     assert resumed.steps_this_attempt < unbroken.steps_this_attempt
     assert bytes_of(resumed.adapter_dir) == bytes_of(unbroken.adapter_dir)
     PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder), unbroken.adapter_dir)
+
+
+def test_torch_says_the_same_of_the_processor_as_we_do() -> None:
+    assert torch.ops.mkldnn._is_mkldnn_bf16_supported() is has_instructions_for_bf16()
