@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -82,9 +83,19 @@ def _api(wiring: Wiring, _info: Mapping[str, Any]) -> bool:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=ASK_SECONDS, trust_env=False).status_code == 200
+        return _client().get(url).status_code == 200
     except httpx.HTTPError:
         return False
+
+
+@cache
+def _client() -> httpx.Client:
+    """One for all questions: to make one takes 50 ms of processor, and it is asked while starting.
+
+    No connection is kept; the one who is asked may be another process the next time.
+    """
+    no_connections = httpx.Limits(max_keepalive_connections=0)
+    return httpx.Client(timeout=ASK_SECONDS, limits=no_connections, trust_env=False)
 
 
 def _ask_valkey(wiring: Wiring, question: Callable[[Any], bool]) -> bool:

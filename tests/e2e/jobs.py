@@ -26,12 +26,16 @@ class Trained:
         return {self.file_id, *job.result_files}
 
 
-def fine_tune(tenant, rows: bytes, suffix: str | None = None, **hyperparameters) -> Trained:
+def fine_tune(
+    tenant, rows: bytes, suffix: str | None = None, base_model: str = BASE_MODEL, **hyperparameters
+) -> Trained:
     """Upload ``rows``, train, and wait for the model."""
     file_id = upload(tenant.client, rows)
-    job_id = create_job(tenant.client, file_id, suffix=suffix, **hyperparameters)
+    job_id = create_job(
+        tenant.client, file_id, suffix=suffix, base_model=base_model, **hyperparameters
+    )
     model = wait_for_model(tenant.client, job_id)
-    return Trained(tenant.client, tenant.id, file_id, job_id, model)
+    return Trained(tenant.client, tenant.id, file_id, job_id, model, base_model)
 
 
 def upload(client: openai.OpenAI, rows: bytes) -> str:
@@ -46,12 +50,13 @@ def create_job(
     suffix: str | None = None,
     validation_file: str | None = None,
     seed: int = 7,
+    base_model: str = BASE_MODEL,
     **hyperparameters,
 ) -> str:
     """Create a job and return its id."""
     method: Any = {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
     return client.fine_tuning.jobs.create(
-        model=BASE_MODEL,
+        model=base_model,
         training_file=file_id,
         seed=seed,
         suffix=suffix or openai.omit,
