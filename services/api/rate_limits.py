@@ -171,7 +171,9 @@ class RateLimits:
         if self._limiter is None or self._clock() < self._away_until:
             return None
         try:
-            with anyio.fail_after(PATIENCE_SECONDS):
+            # Not anyio's: the library gives up after as long, and where the loop sees both at once,
+            # what gather raises lacks anyio's mark and passes for the caller's leaving.
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 return await question(self._limiter)
         except Exception as error:  # noqa: BLE001  whatever it is, it fails no request
             self._away_until = self._clock() + PAUSE_SECONDS

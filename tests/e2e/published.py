@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Engine
 
+import shared.db.tables  # noqa: F401  the rows that adapters refer to
 from shared.adapters.models import Adapter
 from shared.catalog import load_catalog
 from shared.db import transaction

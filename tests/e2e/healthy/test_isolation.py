@@ -44,6 +44,7 @@ def test_three_thousand_concurrent_answers_are_each_from_the_model_asked(
     assert strangers(sentinels, given) == []
 
 
+@pytest.mark.proof
 def test_with_vllms_own_operation_the_base_model_answers_as_a_tenant(
     inference: Inference, sentinels: dict[str, str]
 ) -> None:

@@ -4,11 +4,13 @@ import asyncio
 import random
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 import httpx
 import psutil
 import pytest
 from sqlalchemy import Engine, delete
+from sqlalchemy.exc import OperationalError
 
 from shared.db import make_engine, transaction
 from shared.replicas.models import InferenceReplica
@@ -25,7 +27,8 @@ from tests.services.inference.server import (
 )
 
 pytestmark = pytest.mark.stack
-ANSWERS = 500
+FEW, MANY = 40, 210
+"""Answers of each of two tenants before the kill, and while one is killed."""
 EACH = 3
 """So many adapters at least are at home in each process."""
 
@@ -53,7 +56,8 @@ def second(stack: RunningStack, inference: Inference, engine: Engine) -> Iterato
             yield server
         finally:
             kill(server)
-            with transaction(engine) as session:
+            # As the last test's, this may come after the stack is gone.
+            with suppress(OperationalError), transaction(engine) as session:
                 url = server.inference.url
                 session.execute(delete(InferenceReplica).where(InferenceReplica.url == url))
 
@@ -113,35 +117,36 @@ def test_five_hundred_answers_of_two_processes_are_each_from_the_model_asked_tho
         for turn, tenant in enumerate(tenants)
     ]
 
-    async def ask(number: int) -> list[list[tuple[str, str]]]:
-        """Ask for ``number`` answers of each tenant's, both at once."""
+    async def ask(number: int, concurrency: int) -> list[list[tuple[str, str]]]:
+        """Ask for ``number`` answers of each tenant's, both at once; of each model at least one."""
         draw = random.Random(number)
         return await asyncio.gather(
             *(
                 answers(
                     gateway(stack, tenant, inference),
-                    draw.choices([*mine.values(), BASE_MODEL], k=number),
-                    concurrency=12,
+                    [*mine.values(), *draw.choices([*mine.values(), BASE_MODEL], k=number)],
+                    concurrency,
                 )
                 for tenant, mine in zip(tenants, models, strict=True)
             )
         )
 
-    async def ask_and_kill(number: int) -> list[list[tuple[str, str]]]:
-        asking = asyncio.create_task(ask(number))
+    async def ask_and_kill() -> list[list[tuple[str, str]]]:
+        asking = asyncio.create_task(ask(MANY, concurrency=12))
         await asyncio.sleep(2)  # until many are on their way
         kill(second)
         return await asking
 
     before = [loads(url, stack.inference_secret) for url in (first_url, second_url)]
-    given = asyncio.run(ask(ANSWERS // 4))
+    # So few at once that none is sent elsewhere because its own process is busy.
+    given = asyncio.run(ask(FEW, concurrency=2))
     after = [loads(url, stack.inference_secret) for url in (first_url, second_url)]
     assert [b - a for a, b in zip(before, after, strict=True)] == [
         len(own[first_url]),
         len(own[second_url]),
     ]
-    given += asyncio.run(ask_and_kill(ANSWERS // 4))
-    assert sum(map(len, given)) == ANSWERS
+    given += asyncio.run(ask_and_kill())
+    assert sum(map(len, given)) >= 500
     words = {model: name.split()[0] for mine in models for name, model in mine.items()}
     assert foreign(words, [pair for heard in given for pair in heard]) == []
     # Only what was at home in the killed one has moved.

@@ -1,14 +1,17 @@
 """What a tenant may use: refused in OpenAI's shape, and never for want of Redis."""
 
+import asyncio
 import shutil
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import openai
 import pytest
 
+from services.api.rate_limits import PATIENCE_SECONDS, RateLimits
+from shared.tenants.limits import Limits
 from tests.conftest import Broker, Database, wait_until
 from tests.services.api.conftest import BASE, Api, Tenant, Upstream, running_api, training_rows
 from tests.services.api.test_completions import ASK, USAGE, streamed_answer, whole_answer
@@ -221,3 +224,29 @@ def test_a_redis_that_goes_away_refuses_nobody(
 def test_without_any_redis_requests_are_answered(api: Api, upstream: Upstream) -> None:
     upstream.script = whole_answer
     assert ask(api.new_tenant()).status_code == 200
+
+
+class Silent:
+    """A limiter that counts and then says nothing, and gives up just when its caller does."""
+
+    async def hit(self, *_: object) -> bool:
+        # The loop is busy while both timeouts run out.
+        asyncio.get_running_loop().call_later(PATIENCE_SECONDS / 2, time.sleep, PATIENCE_SECONDS)
+        return True
+
+    async def get_window_stats(self, *_: object) -> None:
+        async with asyncio.timeout(0.9 * PATIENCE_SECONDS):
+            await asyncio.sleep(60)
+
+
+def test_a_redis_that_falls_silent_while_it_is_asked_refuses_nobody() -> None:
+    rates = RateLimits("redis+socket:///nowhere")
+    rates._limiter = cast("Any", Silent())
+    limits = Limits(
+        requests_per_minute=9,
+        tokens_per_minute=9,
+        concurrent_requests=9,
+        queued_jobs=9,
+        stored_bytes=9,
+    )
+    assert asyncio.run(rates.admit("org-1", limits)).headers == {}
