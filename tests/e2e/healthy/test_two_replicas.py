@@ -27,7 +27,7 @@ from tests.services.inference.server import (
 )
 
 pytestmark = pytest.mark.stack
-FEW, MANY = 40, 210
+FEW, MANY = 5, 240
 """Answers of each of two tenants before the kill, and while one is killed."""
 EACH = 3
 """So many adapters at least are at home in each process."""
