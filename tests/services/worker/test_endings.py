@@ -17,6 +17,7 @@ from tests.conftest import short_folder, wait_until
 from tests.services.worker.inference_server import InferenceServer
 from tests.services.worker.scripted_trainer import CHECKS
 from tests.services.worker.workshop import (
+    BASE,
     FASTER,
     Workshop,
     assert_ended_once,
@@ -157,6 +158,16 @@ def test_bad_data_fails_at_once_and_names_the_line(workshop):
         "message": "line 3 is empty",
         "param": "training_file",
     }
+
+
+def test_a_base_model_that_was_removed_under_a_queued_job_is_a_clear_end(workshop):
+    base = workshop.folder / "models" / BASE
+    removed = base.rename(workshop.folder / "removed")
+    job = workshop.wait_for_end(rung_job(workshop))
+    removed.rename(base)
+    assert (job.state, job.attempt) == ("failed", 1)
+    assert job.error["param"] == "model"
+    assert job.error["message"] == f"The base model `{BASE}` is not installed on this worker"
 
 
 def test_a_trainer_that_talks_nonsense_counts_as_crashed(workshop):
