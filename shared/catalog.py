@@ -81,6 +81,8 @@ class Architecture(_Entry):
     """``model.layers``, in transformers and in vLLM."""
     linears: dict[str, Linear]
     """By path inside a layer, ``self_attn.q_proj``, in the order of the computation."""
+    tied_head: bool
+    """Whether the output head's weights are the token embedding's."""
 
 
 class AdapterProfile(_Entry):
@@ -147,6 +149,8 @@ class BaseModelEntry(_Entry):
     name: str = Field(pattern=f"^{NAME}$")
     description: str
     context_length: int = Field(ge=64)
+    stop_token_ids: tuple[int, ...]
+    """Tokens that end an answer: the chat template's own and those of the model's files."""
     dtype: Literal["bfloat16", "float16", "float32"]
     weights: dict[str, str]
     """SHA-256 of each file of weights."""

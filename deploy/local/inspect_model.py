@@ -42,7 +42,7 @@ def describe(folder: Path) -> dict[str, Any]:
     architecture = _architecture(model, count)
     layers = architecture.layers
     try:
-        ChatEncoder(folder)
+        chat = ChatEncoder(folder)
     except FileNotFoundError as error:
         raise Refused(f"{Path(error.filename).name} is missing") from error
     except ValueError as error:
@@ -56,6 +56,7 @@ def describe(folder: Path) -> dict[str, Any]:
     return {
         "name": folder.name,
         "context_length": min(CONTEXT_LENGTH, longest),
+        "stop_token_ids": sorted(chat.base.stop_ids | {chat.turn_end}),
         "dtype": _DTYPES.get(config.dtype, "bfloat16"),
         "weights": {path.name: sha256_of(path) for path in sorted(folder.glob("*.safetensors"))},
         "architecture": architecture.model_dump(),
@@ -85,6 +86,7 @@ def _architecture(model: Any, count: int) -> Architecture:
         name=name,
         layers=count,
         layers_path=path,
+        tied_head=bool(model.config.get_text_config().tie_word_embeddings),
         linears={
             module: Linear(inputs=inputs, outputs=outputs, runtime=_runtime(module, runtime))
             for module, (inputs, outputs) in shapes[0].items()

@@ -24,6 +24,7 @@ def test_the_shipped_model_is_described_as_it_is() -> None:
     assert found["weights"] == shipped["weights"]
     assert found["dtype"] == shipped["dtype"]
     assert found["name"] == SHIPPED.name
+    assert tuple(found["stop_token_ids"]) == SHIPPED.stop_token_ids
 
 
 def made(kind: str, folder: Path, **changes: object) -> Path:
@@ -49,6 +50,8 @@ def test_names_inside_vllm_are_its_own(
     assert (entry.profile.first_trained_layer, entry.profile.last_trained_layer) == trained
     layer = f"{entry.architecture.layers_path}.3"
     assert {f"{layer}.{name}" for name in runtime} <= set(entry.runtime_modules())
+    assert entry.architecture.tied_head is (kind == "gemma2")
+    assert entry.stop_token_ids == (2,)
 
 
 def test_another_architecture_than_transformers_or_vllm_know_is_refused(tmp_path: Path) -> None:

@@ -62,11 +62,16 @@ TINY = BaseModelEntry(
     name="tiny",
     description="random",
     context_length=256,
+    stop_token_ids=(2,),
     dtype="float32",
     weights={"model.safetensors": "0" * 64},
     source=LocalSource(kind="folder", path="/nowhere"),
     architecture=Architecture(
-        name="LlamaForCausalLM", layers=4, layers_path="model.layers", linears=LINEARS
+        name="LlamaForCausalLM",
+        layers=4,
+        layers_path="model.layers",
+        linears=LINEARS,
+        tied_head=False,
     ),
     profile=AdapterProfile(
         first_trained_layer=2, last_trained_layer=3, modules=tuple(LINEARS), max_rank=8
