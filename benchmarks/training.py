@@ -48,13 +48,14 @@ class Task:
     validation_rows: str
     output_dir: str
     first_layer: int
-    layers: int
+    last_layer: int
     epochs: int
     batch_size: int = 8
     learning_rate: float = 1e-3
     rank: int = 16
     alpha: int = 32
     threads: int = 2
+    seed: int = 1
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,20 @@ class Result:
             f"{self.seconds:.1f} | {self.processor_seconds:.1f} "
             f"| {self.peak_gb:.2f} GB | {self.loss:.4f}"
         )
+
+
+def trained(task: Task) -> dict[str, Any]:
+    """Let our own arm train, and return what it says of it; for benchmarks.layers."""
+    done = subprocess.run(
+        [sys.executable, "benchmarks/training_tailor.py", json.dumps(asdict(task))],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(task.threads)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return said
 
 
 def run(task: Task, peer: Path, held_out: list[dict[str, Any]]) -> Result | str:
@@ -161,11 +176,11 @@ def main() -> None:
                     validation_rows=validation,
                     output_dir=str(folder / f"{arm}-{first}"),
                     first_layer=first,
-                    layers=entry.architecture.layers,
+                    last_layer=entry.architecture.layers - 1,
                     epochs=arguments.epochs,
                 )
                 took = run(task, arguments.peer, held_out[:HELD_OUT_ROWS])
-                print(f"| {first} to {task.layers - 1} | {arm} | {took} |", flush=True)
+                print(f"| {first} to {task.last_layer} | {arm} | {took} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ def main() -> None:
     if task["arm"] == "generic":
         fused.FAMILIES = frozenset()
     entry = load_catalog().get(Path(task["base_dir"]).name)
-    profile = entry.profile.model_copy(update={"first_trained_layer": task["first_layer"]})
+    block = {"first_trained_layer": task["first_layer"], "last_trained_layer": task["last_layer"]}
+    profile = entry.profile.model_copy(update=block)
     catalog = Catalog([entry.model_copy(update={"profile": profile})])
     output = Path(task["output_dir"])
     spec = TrainSpec(
@@ -42,7 +43,7 @@ def main() -> None:
             alpha=task["alpha"],
             early_stopping_patience=1000,
         ),
-        seed=1,
+        seed=task["seed"],
         checkpoint_seconds=3600,
         threads=task["threads"],
     )
@@ -56,6 +57,8 @@ def main() -> None:
     }
     done = messages[-1]
     assert isinstance(done, DoneMessage)
+    if done.forgetting:
+        took |= done.forgetting.model_dump()
     shutil.copytree(max(done.checkpoints, key=lambda kept: kept.step).path, output / "adapter")
     print(json.dumps(took))
 

@@ -63,7 +63,7 @@ def main() -> None:
             r=task["rank"],
             lora_alpha=task["alpha"],
             target_modules=MODULES,
-            layers_to_transform=list(range(task["first_layer"], task["layers"])),
+            layers_to_transform=list(range(task["first_layer"], task["last_layer"] + 1)),
             task_type="CAUSAL_LM",
         ),
     )
