@@ -9,7 +9,7 @@ SEED ?= 1
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## virtual environment, pinned packages, base model (once; three minutes)
+setup: ## virtual environment, pinned packages, base model (once; four minutes)
 	@command -v $(PYTHON) >/dev/null || { echo "set-up: This machine lacks Python 3.11."; exit 1; }
 	@$(PYTHON) -m deploy.local.setup
 

@@ -19,7 +19,8 @@ def main() -> None:
     task = json.loads(sys.argv[1])
     if task["arm"] == "generic":
         fused.FAMILIES = frozenset()
-    entry = load_catalog().get(Path(task["base_dir"]).name)
+    base_dir = Path(task["base_dir"])
+    entry = load_catalog(base_dir.parent).get(base_dir.name)
     block = {"first_trained_layer": task["first_layer"], "last_trained_layer": task["last_layer"]}
     profile = entry.profile.model_copy(update=block)
     catalog = Catalog([entry.model_copy(update={"profile": profile})])
@@ -28,7 +29,7 @@ def main() -> None:
         job_id="ftjob-benchmark",
         attempt=1,
         base_model=entry.name,
-        base_dir=Path(task["base_dir"]),
+        base_dir=base_dir,
         base_sha256="0" * 64,
         train_rows=Path(task["train_rows"]),
         validation_rows=Path(task["validation_rows"]),
