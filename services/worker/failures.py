@@ -9,7 +9,7 @@ from signal import SIGKILL, SIGTERM
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from services.worker.spec import ErrorMessage
+from services.worker.spec import RECOMPUTING_DIVISOR, ErrorMessage
 from services.worker.trainer import Exited
 from shared.errors import LeaseLost
 from shared.jobs.lease import fail_as_poisoned, requeue
@@ -124,9 +124,12 @@ def react(
             return requeue(session, fresh, f"{failure.message}; the job goes on at once")
         case Reaction.LATER:
             return _later(session, fresh, failure, back_off)
-        case Reaction.HALVE if fresh.micro_batch_divisor == 1:
+        case Reaction.HALVE if fresh.micro_batch_divisor < RECOMPUTING_DIVISOR:
+            divisor = 2 * fresh.micro_batch_divisor
             message = f"{failure.message}; once more with half the micro-batch"
-            return requeue(session, fresh, message, micro_batch_divisor=2)
+            if divisor >= RECOMPUTING_DIVISOR:
+                message += ", and computing again in the backward pass what is inside a layer"
+            return requeue(session, fresh, message, micro_batch_divisor=divisor)
         case Reaction.PAUSE:
             return _pause(session, fresh, failure)
         case Reaction.BACK_OFF:

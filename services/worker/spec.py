@@ -19,6 +19,10 @@ KEPT_EPOCH_ENDS = 3
 """Newest epoch ends whose checkpoints the trainer keeps and publishing makes callable."""
 
 
+RECOMPUTING_DIVISOR = 4
+"""From here on a layer keeps nothing but what enters it; there is no smaller micro-batch."""
+
+
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,10 +48,16 @@ class TrainSpec(_Message):
     hyperparameters: Hyperparameters
     seed: int
     micro_batch_divisor: int = 1
+    """By how much what is computed at once was made smaller, for want of memory."""
     checkpoint_seconds: float
     threads: int
     scratch_dir: Path | None = None
     """Where large temporary files go; None: into ``attempt_dir``."""
+
+    @property
+    def recompute(self) -> bool:
+        """Whether the backward pass computes again what is inside a layer."""
+        return self.micro_batch_divisor >= RECOMPUTING_DIVISOR
 
 
 class ReadyMessage(_Message):

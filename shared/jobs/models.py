@@ -73,7 +73,7 @@ class FineTuningJob(Row):
     """Attempts since ``highest_step`` last grew, each counted from its claim; see lease.py."""
     highest_step: Mapped[int] = mapped_column(server_default="0")
     micro_batch_divisor: Mapped[int] = mapped_column(server_default="1")
-    """2 after an out-of-memory failure: half the micro-batch, the same effective batch."""
+    """Doubled by an out-of-memory failure: half the micro-batch, the same effective batch."""
 
     # What came of it
     started_at: Mapped[Timestamp | None]

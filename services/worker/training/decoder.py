@@ -8,11 +8,13 @@ Shapes: T packed tokens (pack.py), D width, N answer tokens.
 """
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM
 
 from services.worker.training.lora import Linears, LoraWeights
@@ -43,11 +45,18 @@ class Decoder(Protocol):
         ...
 
     def above(
-        self, states: Tensor, pack: Pack, layer: int, adapter: LoraWeights | None = None
+        self,
+        states: Tensor,
+        pack: Pack,
+        layer: int,
+        adapter: LoraWeights | None = None,
+        *,
+        recompute: bool = False,
     ) -> Tensor:
         """Run ``layer`` and all that follow on ``states`` [T, D].
 
-        Returns what the answer tokens are predicted from, [N, D], for the two methods below.
+        Returns what the answer tokens are predicted from, [N, D], for the two methods below. Where
+        the backward pass is to ``recompute``, a layer keeps nothing but what enters it.
         """
         ...
 
@@ -87,6 +96,18 @@ def load_model(folder: Path, device: torch.device) -> Any:
     model.requires_grad_(False)
     model.eval()
     return model.to(device)
+
+
+def run_layer(layer: Callable[..., Any], *arguments: Any, recompute: bool, **options: Any) -> Any:
+    """Return ``layer`` of its arguments; the backward pass may compute again what is inside.
+
+    Activation checkpointing (Chen et al., arXiv 1604.06174): a third more to do, the same bits.
+    """
+    if not (recompute and torch.is_grad_enabled()):
+        return layer(*arguments, **options)
+    # Nothing here draws random numbers, so that their state need not be kept either.
+    options |= {"use_reentrant": False, "preserve_rng_state": False}
+    return checkpoint(layer, *arguments, **options)
 
 
 def checksum(tensors: list[Tensor]) -> str:

@@ -37,6 +37,8 @@ class AdaptedModel:
     base: Decoder
     first_layer: int
     adapter: LoraWeights
+    recompute: bool = False
+    """Whether the backward pass computes again what is inside a layer, for want of memory."""
 
     def final_states(self, cache: PrefixCache, pack: Pack, *, adapted: bool = True) -> torch.Tensor:
         """States [N, D] at the places that predict the pack's answer tokens.
@@ -44,7 +46,8 @@ class AdaptedModel:
         Those of the base model as it is, where not ``adapted``.
         """
         adapter = self.adapter if adapted else None
-        return self.base.above(cache.states(pack), pack, self.first_layer, adapter)
+        states = cache.states(pack)
+        return self.base.above(states, pack, self.first_layer, adapter, recompute=self.recompute)
 
 
 @torch.no_grad()

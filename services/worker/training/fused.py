@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from services.worker.training.decoder import checksum, linear_shapes
+from services.worker.training.decoder import checksum, linear_shapes, run_layer
 from services.worker.training.lora import Linears, LoraWeights
 from services.worker.training.ops import (
     AdaptedProduct,
@@ -125,17 +125,30 @@ class FusedDecoder:
         return self.run(self.embed(pack), pack, range(layer))
 
     def above(
-        self, states: Tensor, pack: Pack, layer: int, adapter: LoraWeights | None = None
+        self,
+        states: Tensor,
+        pack: Pack,
+        layer: int,
+        adapter: LoraWeights | None = None,
+        *,
+        recompute: bool = False,
     ) -> Tensor:
         """Run ``layer`` and all that follow, [N, D]."""
-        return self.run(states, pack, range(layer, len(self.layers)), adapter)
+        layers = range(layer, len(self.layers))
+        return self.run(states, pack, layers, adapter, recompute=recompute)
 
     def embed(self, pack: Pack) -> Tensor:
         """Return the states that enter layer 0, [T, D]."""
         return functional.embedding(pack.token_ids, self.embedding)
 
     def run(
-        self, states: Tensor, pack: Pack, layers: range, adapter: LoraWeights | None = None
+        self,
+        states: Tensor,
+        pack: Pack,
+        layers: range,
+        adapter: LoraWeights | None = None,
+        *,
+        recompute: bool = False,
     ) -> Tensor:
         """Run ``layers`` on ``states`` [T, D].
 
@@ -145,7 +158,8 @@ class FusedDecoder:
         cos, sin = self.rotary(states[None], pack.positions[None])  # [1, T, E] each
         site = _Site(pack, cos[0, :, None], sin[0, :, None])
         for number in layers:
-            states = self._layer(self.layers[number], states, site, adapter)
+            layer = self.layers[number]
+            states = run_layer(self._layer, layer, states, site, adapter, recompute=recompute)
         return states
 
     def _layer(

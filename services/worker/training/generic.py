@@ -7,14 +7,15 @@ end: attention is causal, so that no token of a row sees the padding. The head i
 positions only, with whatever the model does to its logits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.modeling_outputs import MoeModelOutputWithPast
 
-from services.worker.training.decoder import checksum, linear_shapes
+from services.worker.training.decoder import checksum, linear_shapes, run_layer
 from services.worker.training.lora import Linears, LoraWeights
 from services.worker.training.ops import AnswerLoss, LowRank, Select, Spread, apply, tensor
 from services.worker.training.pack import Pack
@@ -40,6 +41,7 @@ class GenericDecoder:
         self._entering: Tensor | None = None
         """States [B, R, D] that the first of them takes, or has been given."""
         self._adapter: LoraWeights | None = None
+        self._recompute = False
         self._layers = _layers(self._decoder, model.config.get_text_config().num_hidden_layers)
         for number, layer in enumerate(self._layers):
             layer.forward = self._switched(number, layer.forward)
@@ -61,17 +63,24 @@ class GenericDecoder:
         return tensor(Select, entering.flatten(0, 1), pack.collect)
 
     def above(
-        self, states: Tensor, pack: Pack, layer: int, adapter: LoraWeights | None = None
+        self,
+        states: Tensor,
+        pack: Pack,
+        layer: int,
+        adapter: LoraWeights | None = None,
+        *,
+        recompute: bool = False,
     ) -> Tensor:
         """Run ``layer`` and all that follow, and the final norm, [N, D]."""
         padded = tensor(Spread, states, pack.spread, pack.collect)
         self._run = range(layer, len(self._layers))
         self._entering = padded.view(len(pack.rows), -1, self.width)
-        self._adapter = adapter
+        self._recompute = recompute
         try:
-            final = self._decode(pack)  # [B, R, D]
+            with self._adapted_by(adapter):
+                final = self._decode(pack)  # [B, R, D]
         finally:
-            self._adapter = self._entering = None
+            self._entering, self._recompute = None, False
         return tensor(Select, final.flatten(0, 1), pack.collect[pack.predicting])
 
     def answer_loss(self, states: Tensor, pack: Pack) -> tuple[Tensor, int]:
@@ -105,9 +114,24 @@ class GenericDecoder:
                 return hidden_states
             if number == self._run.start and self._entering is not None:
                 hidden_states = self._entering
-            return forward(hidden_states, *arguments, **options)
+            adapter, recompute = self._adapter, self._recompute
+
+            def computed(*arguments: Any, **options: Any) -> Any:
+                # The backward pass may call it again, long after this one.
+                with self._adapted_by(adapter):
+                    return forward(*arguments, **options)
+
+            return run_layer(computed, hidden_states, *arguments, recompute=recompute, **options)
 
         return switched
+
+    @contextmanager
+    def _adapted_by(self, adapter: LoraWeights | None) -> Iterator[None]:
+        before, self._adapter = self._adapter, adapter
+        try:
+            yield
+        finally:
+            self._adapter = before
 
     def _adapting(self, name: str) -> Callable[..., Tensor | None]:
         """Make the hook that adds the adapter's part to the linear module called ``name``."""

@@ -76,14 +76,15 @@ class LowRank(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         """Return the gradient of ``x`` only."""
-        x, low = (saved.flatten(0, -2) for saved in ctx.saved_tensors)  # [T, in], [T, r]
+        given, low = ctx.saved_tensors  # read once: they may be computed again for this
+        x, low = given.flatten(0, -2), low.flatten(0, -2)  # [T, in], [T, r]
         grad = grads[0].flatten(0, -2)  # [T, out]
         grad_low = (grad @ ctx.part.b).mul_(ctx.scale)
         ctx.part.grad_b.add_(grad.T @ low, alpha=ctx.scale)
         ctx.part.grad_a.add_(grad_low.T @ x)
         if not ctx.needs_input_grad[0]:
             return None, None, None, None
-        return (grad_low @ ctx.part.a).view_as(ctx.saved_tensors[0]), None, None, None
+        return (grad_low @ ctx.part.a).view_as(given), None, None, None
 
 
 class Norm(torch.autograd.Function):

@@ -246,7 +246,7 @@ def _adapted(
     )
     if start.adapter:
         adapter.load(start.adapter)
-    return AdaptedModel(base, entry.profile.first_trained_layer, adapter)
+    return AdaptedModel(base, entry.profile.first_trained_layer, adapter, spec.recompute)
 
 
 def _done(

@@ -96,15 +96,15 @@ def test_a_trainer_that_does_not_listen_is_killed_when_its_job_is_cancelled(work
     assert not trainer.is_running()
 
 
-def test_out_of_memory_is_tried_once_more_with_half_the_micro_batch(workshop):
+def test_out_of_memory_is_tried_twice_more_with_half_the_micro_batch(workshop):
     oom = {"at": 3, "do": "out_of_memory"}
     once = workshop.add_job(script={"faults": {"1": oom}})
     workshop.ring()
     assert assert_ended_once(workshop, once).micro_batch_divisor == 2
-    twice = workshop.add_job(script={"faults": {"1": oom, "2": oom}})
+    always = workshop.add_job(script={"faults": {"1": oom, "2": oom, "3": oom}})
     workshop.ring()
-    job = workshop.wait_for_end(twice)
-    assert (job.state, job.error["code"], job.attempt) == ("failed", "out_of_memory", 2)
+    job = workshop.wait_for_end(always)
+    assert (job.state, job.error["code"], job.attempt) == ("failed", "out_of_memory", 3)
 
 
 def test_a_full_disk_makes_a_job_wait_and_then_go_on(workshop):

@@ -131,10 +131,13 @@ def test_the_third_crash_without_progress_poisons(outcome):
     assert (job.state, job.error["code"]) == (State.FAILED, "poisoned")
 
 
-def test_memory_is_halved_once(outcome):
+def test_memory_is_halved_twice(outcome, workshop):
     job = outcome(Cause.OUT_OF_MEMORY)
     assert (job.state, job.micro_batch_divisor) == (State.QUEUED, 2)
     job = outcome(Cause.OUT_OF_MEMORY, micro_batch_divisor=2)
+    assert (job.state, job.micro_batch_divisor) == (State.QUEUED, 4)
+    assert "computing again" in workshop.events(job.id)[-1].message
+    job = outcome(Cause.OUT_OF_MEMORY, micro_batch_divisor=4)
     assert (job.state, job.error["code"]) == (State.FAILED, "out_of_memory")
 
 

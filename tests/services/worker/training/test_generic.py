@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from services.worker.training import fused, paths
@@ -103,6 +104,33 @@ def test_gradients_and_export_are_pefts(folder: Path, tmp_path: Path, layers: ra
     expected = named_gradients(wrapped)
     assert len(expected) == 2 * len(modules(decoder, layers))
     assert distance(gradients(adapter), expected) < 1e-4
+
+
+@pytest.mark.parametrize("made", [GenericDecoder, FusedDecoder])
+def test_computing_again_keeps_less_and_gives_the_same_bits(
+    made: type[GenericDecoder | FusedDecoder], tmp_path: Path
+) -> None:
+    decoder, pack = made(load_model(build("llama", tmp_path / "base"), CPU)), padded(tmp_path)
+    adapter = adapter_of(decoder, range(1, 4))
+    with torch.no_grad():
+        entering = decoder.below(pack, 1)
+    kept: list[int] = []
+
+    def keep(saved: Tensor) -> Tensor:
+        kept[-1] += saved.numel()
+        return saved
+
+    found = []
+    for recompute in (False, True):
+        kept.append(0)
+        adapter.grad.zero_()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
+            states = decoder.above(entering, pack, 1, adapter, recompute=recompute)
+        loss, _ = decoder.answer_loss(states, pack)
+        loss.backward()
+        found.append((loss.detach(), adapter.grad.clone()))
+    assert kept[1] < kept[0] / 4
+    assert all(torch.equal(*each) for each in zip(*found, strict=True))
 
 
 def test_an_adapter_is_only_there_where_it_is_asked_for(tmp_path: Path) -> None:
