@@ -4,14 +4,14 @@ DATA ?= company
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check fast test coverage migrations lint format up down proof clean
+.PHONY: help setup demo check fast test coverage migrations lint format up down proof gpu clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## virtual environment, pinned packages, base model (once; four minutes)
+setup: ## virtual environment, pinned packages, base model (once; four minutes; ACCELERATOR=cuda)
 	@command -v $(PYTHON) >/dev/null || { echo "set-up: This machine lacks Python 3.11."; exit 1; }
-	@$(PYTHON) -m deploy.local.setup
+	@TAILOR_ACCELERATOR=$(ACCELERATOR) $(PYTHON) -m deploy.local.setup
 
 demo: setup ## train an example's model and ask it (DATA=company|stdlib|changelog|faq-ja SEED=1 MODEL=…)
 	@.venv/bin/tailor demo --data $(DATA) --seed $(SEED) $(if $(MODEL),--model $(MODEL))
@@ -51,6 +51,11 @@ down: setup ## stop the stack in .tailor/
 
 proof: setup ## the long versions of tests: seeds, full counts (results: docs/proof.md)
 	@.venv/bin/python -m pytest -m proof $(ARGS)
+
+gpu: ## on a machine with an NVIDIA GPU: proof and benchmark of a model of a billion weights
+	@$(MAKE) --no-print-directory setup ACCELERATOR=cuda
+	@REQUIRE_GPU=1 .venv/bin/python -m pytest tests/gpu $(ARGS)
+	@.venv/bin/python -m benchmarks.gpu
 
 clean: ## remove caches; the environment, the models and the data stay
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache build *.egg-info .coverage .coverage.*

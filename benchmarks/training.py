@@ -14,6 +14,7 @@ then computed by PEFT and transformers. Nothing else should run. The peer's envi
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -65,7 +66,9 @@ class Result:
     seconds: float
     processor_seconds: float
     peak_gb: float
+    """Of the process, or of the GPU where there is one."""
     loss: float
+    """On the held-out rows; not a number where there are none."""
 
     def __str__(self) -> str:
         return (
@@ -113,7 +116,7 @@ def run(task: Task, peer: Path, held_out: list[dict[str, Any]]) -> Result | str:
     return Result(
         seconds=took["seconds"],
         processor_seconds=took["processor_seconds"],
-        peak_gb=usage.ru_maxrss / 2**20,
+        peak_gb=took.get("gpu_peak_gb") or usage.ru_maxrss / 2**20,
         loss=loss(Path(task.base_dir), Path(task.output_dir) / "adapter", held_out),
     )
 
@@ -132,10 +135,11 @@ def loss(base_dir: Path, adapter: Path, rows: list[dict[str, Any]]) -> float:
         logprobs = model(token_ids[None]).logits[0, answers - 1].float().log_softmax(-1)
         total -= float(logprobs.gather(1, token_ids[answers][:, None]).sum())
         tokens += len(answers)
-    return total / tokens
+    return total / tokens if rows else math.nan
 
 
-def _write(path: Path, rows: list[dict[str, Any]]) -> str:
+def write(path: Path, rows: list[dict[str, Any]]) -> str:
+    """Write rows as the trainer reads them, and return where."""
     lines = [json.dumps({"line": n, "messages": r["messages"]}) for n, r in enumerate(rows, 1)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return str(path)
@@ -163,8 +167,8 @@ def main() -> None:
             [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
             for path in (data.training_file, data.held_out_file)
         )
-        train = _write(folder / "train.jsonl", rows[: arguments.rows])
-        validation = _write(folder / "validation.jsonl", rows[-VALIDATION_ROWS:])
+        train = write(folder / "train.jsonl", rows[: arguments.rows])
+        validation = write(folder / "validation.jsonl", rows[-VALIDATION_ROWS:])
         print("| trained layers | arm | seconds | processor s | peak memory | held-out loss |")
         print("|---|---|---|---|---|---|")
         for first in arguments.first_layers:

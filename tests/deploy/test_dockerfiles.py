@@ -26,6 +26,8 @@ FOLDERS = {name: module.replace(".", "/") for name, module in MODULES.items()} |
     "local": "deploy/local",
 }
 """Extras, and the folder of the program that each is for."""
+FOR_GPUS = {"worker", "inference"}
+"""Built for the CPU or for CUDA."""
 OPTIONAL = {"cli": {"transformers", "tokenizers", "jinja2"}}
 """Used where they happen to be: `tailor file check` counts tokens only beside a base model."""
 
@@ -54,7 +56,7 @@ def test_every_dockerfile_is_a_service_of_compose() -> None:
         for service in compose["services"].values()
         if "build" in service
     }
-    present = {str(path.relative_to(ROOT)) for path in (ROOT / "deploy/docker").iterdir()}
+    present = {str(path.relative_to(ROOT)) for path in (ROOT / "deploy/docker").glob("*file")}
     assert built == present == {f"deploy/docker/{name}.Dockerfile" for name in SERVICES}
 
 
@@ -76,8 +78,21 @@ def test_an_image_holds_its_own_service_and_no_other(name: str) -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_an_image_installs_its_own_extra_under_the_lock(name: str) -> None:
     installed = next(words for words in instructions(name) if words[1:3] == ["pip", "install"])
-    assert [word for word in installed if word.startswith(".[")] == [f".[{name}]"]
-    assert installed[installed.index("--constraint") + 1] == "constraints.txt"
+    variant = "$VARIANT" if name in FOR_GPUS else ""
+    extra = f".[{name}$VARIANT]" if name == "inference" else f".[{name}]"
+    assert [word for word in installed if word.startswith(".[")] == [extra]
+    assert installed[installed.index("--constraint") + 1] == f"constraints{variant}.txt"
+
+
+def test_compose_for_gpus_changes_what_trains_and_serves_alone() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    override = yaml.safe_load((ROOT / "deploy/docker/cuda.yml").read_text())["services"]
+    assert override.keys() == FOR_GPUS == FOR_GPUS & compose.keys()
+    for name, service in override.items():
+        variant = service["build"]["args"]["VARIANT"]
+        assert (ROOT / f"constraints{variant}.txt").is_file()
+        assert ["ARG", "VARIANT="] in instructions(name)
+    assert f"inference{variant}" in PROJECT["optional-dependencies"]
 
 
 @pytest.mark.parametrize("name", SERVICES)
