@@ -20,6 +20,7 @@ from services.api.errors import add_error_handlers
 from services.api.files.checking import FileChecks
 from services.api.files.routes import router as file_routes
 from services.api.front_door import FrontDoor
+from services.api.jobs.live import LiveJobs, Places
 from services.api.jobs.routes import router as job_routes
 from services.api.metrics import Metrics
 from services.api.models.routes import router as model_routes
@@ -112,7 +113,7 @@ def _build_parts(settings: ApiSettings) -> Parts:
     system_engine = make_engine(
         settings.system_database_url.get_secret_value(), connections, patience
     )
-    catalog = load_catalog(settings.models_dir)
+    catalog, places = load_catalog(settings.models_dir), Places(system_engine)
     return Parts(
         settings=settings,
         catalog=catalog,
@@ -129,6 +130,8 @@ def _build_parts(settings: ApiSettings) -> Parts:
         inference=_inference_client(settings),
         file_checks=FileChecks(settings),
         rates=RateLimits(settings.broker_url.get_secret_value()),
+        places=places,
+        live=LiveJobs(system_engine, places),
     )
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from services.api.auth import Caller, KeyRing
 from services.api.files.checking import FileChecks
+from services.api.jobs.live import LiveJobs, Places
 from services.api.metrics import Metrics
 from services.api.rate_limits import RateLimits
 from services.api.settings import ApiSettings
@@ -66,6 +67,8 @@ class Parts:
     """Connections to them."""
     rates: RateLimits
     file_checks: FileChecks
+    places: Places
+    live: LiveJobs
 
 
 async def _parts(request: Request) -> Parts:

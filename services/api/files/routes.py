@@ -11,10 +11,10 @@ from services.api.deps import LimitsDep, PartsDep, SessionDep, TenantDep
 from services.api.files import service
 from services.api.files.content import Content, RangeNotSatisfiable
 from services.api.files.room import check_room
-from services.api.files.schemas import UPLOAD, FileDeleted, FileOut
+from services.api.files.schemas import UPLOAD, FileDeleted, FileOut, RowOut
 from services.api.files.upload import received
 from services.api.json_body import ApiRoute
-from services.api.pagination import Cursor, EndedListing, Order, id_of
+from services.api.pagination import Cursor, EndedListing, Listing, Order, id_of
 from shared.errors import Conflict, InsufficientStorage, NotFound, RateLimited
 
 router = APIRouter(prefix="/files", tags=["files"], route_class=ApiRoute)
@@ -87,6 +87,20 @@ def file_content(
         media_type="application/octet-stream",
         filename=file.filename,
     )
+
+
+@router.get("/{file_id}/rows", responses=errors(NotFound, Conflict))
+def file_rows(
+    file_id: str,
+    parts: PartsDep,
+    tenant_id: TenantDep,
+    session: SessionDep,
+    limit: Annotated[int, Query(ge=1, le=20)] = 5,
+) -> Listing[RowOut]:
+    """Show a training file's first rows as they were read: what the model would learn from."""
+    file = service.find(session, tenant_id, file_id)
+    rows, has_more = service.first_rows(parts.store, file, limit)
+    return Listing(data=rows, has_more=has_more)
 
 
 @router.delete("/{file_id}", responses=errors(NotFound, Conflict))

@@ -5,10 +5,13 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from shared.files.models import StoredFile
+from shared.files.normalised import Message, NormalisedRow
 
 PURPOSES = ("fine-tune", "assistants", "batch", "vision", "user_data", "evals")
 """What a caller may upload for. ``fine-tune`` is read as training rows, ``user_data`` as a
 document; the others are kept as they are."""
+SHOWN_CHARACTERS = 4000
+"""Of each text of a row."""
 MIN_EXPIRY_SECONDS = 3600
 MAX_EXPIRY_SECONDS = 30 * 24 * 3600
 
@@ -73,6 +76,28 @@ class FileOut(BaseModel):
             report=row.report or None,
             data_report=row.data_report,
         )
+
+
+class RowOut(BaseModel):
+    """One row as it was read."""
+
+    object: Literal["file.row"] = "file.row"
+    line: int
+    """In the user's own file."""
+    messages: list[Message]
+    """Each text's first characters."""
+    cut: bool
+    """Whether a text was longer."""
+
+    @classmethod
+    def of(cls, row: NormalisedRow) -> "RowOut":
+        """Show a row."""
+        shown = [
+            message.model_copy(update={"content": message.content[:SHOWN_CHARACTERS]})
+            for message in row.messages
+        ]
+        cut = any(len(message.content) > SHOWN_CHARACTERS for message in row.messages)
+        return cls(line=row.line, messages=shown, cut=cut)
 
 
 class FileDeleted(BaseModel):

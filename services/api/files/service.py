@@ -6,13 +6,14 @@ erases bytes.
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 
 from sqlalchemy import Engine, Select, func, or_, select
 from sqlalchemy.orm import Session
 
 from services.api.files.checking import FileChecks
-from services.api.files.schemas import MAX_EXPIRY_SECONDS, MIN_EXPIRY_SECONDS, PURPOSES
+from services.api.files.schemas import MAX_EXPIRY_SECONDS, MIN_EXPIRY_SECONDS, PURPOSES, RowOut
 from services.api.files.upload import Upload
 from services.api.pagination import Order, page
 from shared.clock import now
@@ -22,6 +23,7 @@ from shared.db import tenant_transaction
 from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.files.documents.report import DocumentReport
 from shared.files.models import StoredFile
+from shared.files.normalised import NormalisedRow
 from shared.files.report import Report
 from shared.ids import new_id
 from shared.jobs.models import FineTuningJob
@@ -141,6 +143,18 @@ def raw_path(store: LocalStore, file: StoredFile) -> Path:
     if not path.is_file():
         raise NotFound(f"No such file: {file.id}", "id", "file_not_found")
     return path
+
+
+def first_rows(store: LocalStore, file: StoredFile, limit: int) -> tuple[list[RowOut], bool]:
+    """Return a training file's first rows, and whether there are more; raise NotFound, Conflict."""
+    if file.purpose != "fine-tune":
+        raise Conflict(f"{file.id} is no training file: it has no rows.", "id", "not_rows")
+    path = store.upload(file.id) / "rows.jsonl"
+    if not path.is_file():
+        raise NotFound(f"No such file: {file.id}", "id", "file_not_found")
+    with path.open(encoding="utf-8") as lines:
+        rows = [NormalisedRow.model_validate_json(line) for line in islice(lines, limit)]
+    return [RowOut.of(row) for row in rows], file.report["rows"] > len(rows)
 
 
 def _live_jobs_with(tenant_id: str, file_id: str) -> Select[FineTuningJob]:

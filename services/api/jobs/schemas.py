@@ -119,7 +119,7 @@ class MethodOut(BaseModel):
 
 
 class JobOut(BaseModel):
-    """One job. Tailor's own keys: progress, metrics, data_report, attempt, cancel_requested."""
+    """One job. What stands after ``shared_with_openai`` are Tailor's own keys."""
 
     id: str
     object: Literal["fine_tuning.job"] = "fine_tuning.job"
@@ -148,10 +148,15 @@ class JobOut(BaseModel):
     data_report: dict[str, Any] | None
     attempt: int
     cancel_requested: bool
+    queue_position: int | None
+    """1 for the job that the next free worker takes, were nothing else to change; null where it
+    does not wait for one."""
 
     @classmethod
-    def of(cls, row: FineTuningJob, model_name: str | None, at: datetime) -> "JobOut":
-        """Show a row and the name of the model that came of it."""
+    def of(
+        cls, row: FineTuningJob, model_name: str | None, at: datetime, place: int | None
+    ) -> "JobOut":
+        """Show a row, the name of the model that came of it, and its ``place`` in the queue."""
         numbers = HyperparametersOut.model_validate(row.hyperparameters)
         return cls(
             id=row.id,
@@ -177,6 +182,7 @@ class JobOut(BaseModel):
             data_report=row.data_report,
             attempt=row.attempt,
             cancel_requested=row.cancel_requested,
+            queue_position=place,
         )
 
 

@@ -38,7 +38,7 @@ def create(
 
     Raises LimitReached when ``most_queued`` of the tenant's jobs wait already.
     """
-    _refuse_unsupported(asked)
+    check_supported(asked)
     digest = digest_of(asked)
     earlier = find_earlier(session, tenant_id, FineTuningJob, digest, repeat)
     if earlier is not None:
@@ -57,7 +57,7 @@ def create(
         suffix=asked.suffix,
         seed=secrets.randbelow(2**31) if asked.seed is None else asked.seed,
         user_metadata=null() if asked.metadata is None else asked.metadata,
-        hyperparameters=_numbers(asked, rows, base).model_dump(),
+        hyperparameters=numbers_for(asked, rows, base).model_dump(),
         idempotency_key=repeat.key,
         request_sha256=digest,
         state=State.VALIDATING,
@@ -173,7 +173,8 @@ def _event_position(session: Session, tenant_id: str, event_id: str) -> int:
     return event.seq
 
 
-def _refuse_unsupported(asked: JobIn) -> None:
+def check_supported(asked: JobIn) -> None:
+    """Raise InvalidRequest for what is OpenAI's and not here."""
     if asked.method is not None and asked.method.type != "supervised":
         raise InvalidRequest(
             "Only the method 'supervised' is supported so far.", "method.type", "unsupported"
@@ -189,7 +190,8 @@ def _refuse_unsupported(asked: JobIn) -> None:
         raise InvalidRequest("Integrations are not supported.", "integrations", "unsupported")
 
 
-def _numbers(asked: JobIn, rows: int, base: BaseModelEntry) -> Hyperparameters:
+def numbers_for(asked: JobIn, rows: int, base: BaseModelEntry) -> Hyperparameters:
+    """Return what a job would train with on a file of so many rows."""
     numbers = resolve(asked.requested(), max(1, round(rows * asked.x_training_share)), base)
     rank = _rank(asked.x_lora, base) if asked.x_lora else numbers.rank
     # alpha over rank is the strength of the adapter; it stays what the catalog says.

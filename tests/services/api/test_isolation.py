@@ -43,6 +43,7 @@ def owned(api: Api, tenant: Tenant) -> Owned:
 ROUTES: list[tuple[str, str, dict[str, Any]]] = [
     ("GET", "/v1/files/{file}", {}),
     ("GET", "/v1/files/{file}/content", {}),
+    ("GET", "/v1/files/{file}/rows", {}),
     ("DELETE", "/v1/files/{file}", {}),
     ("POST", "/v1/fine_tuning/jobs", {"model": BASE, "training_file": "{file}"}),
     ("POST", "/v1/fine_tuning/jobs", {"model": "{model}", "training_file": "{file}"}),
@@ -50,6 +51,8 @@ ROUTES: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/v1/fine_tuning/jobs/{job}/cancel", {}),
     ("POST", "/v1/fine_tuning/jobs/{job}/resume", {}),
     ("GET", "/v1/fine_tuning/jobs/{job}/events", {}),
+    ("GET", "/v1/fine_tuning/jobs/{job}/live", {}),
+    ("POST", "/v1/fine_tuning/jobs/estimate", {"model": BASE, "training_file": "{file}"}),
     ("GET", "/v1/fine_tuning/jobs/{job}/checkpoints", {}),
     ("GET", "/v1/fine_tuning/jobs/{job}/examples", {}),
     ("POST", "/v1/comparisons", {"model": BASE, "training_file": "{file}"}),
