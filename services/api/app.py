@@ -11,6 +11,7 @@ from fastapi import FastAPI, Security
 from fastapi.middleware.cors import CORSMiddleware
 
 from services.api import contract, health, unsupported
+from services.api.account.routes import router as account_routes
 from services.api.admin.routes import router as admin_routes
 from services.api.auth import KeyRing
 from services.api.comparisons.routes import router as comparison_routes
@@ -84,6 +85,7 @@ def _include_routes(app: FastAPI) -> None:
         ("/v1", job_routes),
         ("/v1", comparison_routes),
         ("/v1", model_routes),
+        ("/v1", account_routes),
         ("/v1", completion_routes),
         ("", admin_routes),
     ):

@@ -3,6 +3,7 @@
 import shutil
 
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from services.api.deps import Parts
 from services.api.rate_limits import LimitReached
@@ -21,9 +22,8 @@ def check_room(parts: Parts, tenant_id: str, most_bytes: int, coming: int) -> No
     free = shutil.disk_usage(parts.store.root).free
     if free - coming < parts.settings.min_free_bytes:
         raise InsufficientStorage("The disk of this Tailor is nearly full; tell its administrator.")
-    kept = owned_by(tenant_id, StoredFile).where(StoredFile.erased_at.is_(None)).subquery()
     with tenant_transaction(parts.tenant_engine, tenant_id) as session:
-        stored = int(session.scalar(select(func.sum(kept.c.bytes))) or 0)
+        stored = stored_bytes(session, tenant_id)
     if stored + coming > most_bytes:
         raise LimitReached.of(
             f"Your files take {stored} bytes, and with this one they would take more than the"
@@ -32,3 +32,9 @@ def check_room(parts: Parts, tenant_id: str, most_bytes: int, coming: int) -> No
             60,
             {"x-should-retry": "false"},
         )
+
+
+def stored_bytes(session: Session, tenant_id: str) -> int:
+    """Return what a tenant's files take on the disk."""
+    kept = owned_by(tenant_id, StoredFile).where(StoredFile.erased_at.is_(None)).subquery()
+    return int(session.scalar(select(func.sum(kept.c.bytes))) or 0)

@@ -93,7 +93,7 @@ def test_every_example_is_accepted(
         answer = caller.request(method, path.format(tenant_id=tenant.id), json=example)
         assert answer.is_success, (path, answer.text)
         assert str(answer.status_code) in operations[method, path]["responses"]
-    assert len(found) == 7
+    assert len(found) == 8
 
 
 def test_the_page_has_the_routes_with_their_parameters_and_errors(operations: Operations) -> None:
